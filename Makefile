@@ -1,0 +1,59 @@
+# Everything happens in .venv at the repository's root; `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SYSTEM_STAMP := $(VENV)/.system-packages
+TASK ?= reach
+SEED ?= 0
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test test-slow check format bench demo-model clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv and install everything that is needed
+
+$(STAMP): pyproject.toml constraints.txt $(SYSTEM_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -e '.[client,server,sim,train,dev]'
+	@touch $@
+
+$(SYSTEM_STAMP): docker/system-packages.sh
+	$(PYTHON) -m venv $(VENV)
+	bash docker/system-packages.sh
+	@touch $@
+
+demo: setup ## Move a simulated Franka to a goal image (TASK=reach|grasp|pick_and_place, SEED=0)
+	$(BIN)/python -m robot_client demo --task $(TASK) --seed $(SEED) $(ARGS)
+
+serve: setup ## Serve the shipped model on http://127.0.0.1:8000 and tcp://127.0.0.1:5555
+	$(BIN)/uvicorn planner_server.app:app
+
+test: setup ## Run the default tests (a few minutes, no GPU, no robot)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: setup ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: setup ## Lint, format, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite the sources in the house format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: setup ## Print latency, jitter and the closed-loop reach table; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.latency $(ARGS)
+	$(BIN)/python -m benchmarks.reach $(ARGS)
+
+demo-model: setup ## Make the shipped world model again: data, pretraining, post-training
+	bash training/demo_model.sh
+
+clean: ## Remove build products and run folders (never .venv)
+	rm -rf build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,83 @@
+"""Algebra of end-effector poses, in numpy.
+
+A pose is `[..., 7]`: position x, y, z [m] and orientation roll, pitch, yaw [rad] (extrinsic xyz
+Euler angles, R = Rz(yaw) Ry(pitch) Rx(roll)) of the bare flange in the robot base frame, then
+gripper closedness (0 open, 1 closed). An action is the difference of two poses over one control
+period: translation in the base frame, the rotation `R_next R_prev^T` as Euler angles, and the
+change of closedness (arXiv 2506.09985, section 3.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+POSITION = slice(0, 3)
+ROTATION = slice(3, 6)
+GRIPPER = slice(6, 7)
+POSE_DIM = 7
+
+_GIMBAL_COSINE = 1e-6  # below this |cos(pitch)| roll and yaw are not separable
+
+
+def euler_to_matrix(euler_rad: Array) -> Array:
+    """Turn extrinsic xyz Euler angles `[..., 3]` [rad] into rotation matrices `[..., 3, 3]`."""
+    cosine, sine = np.cos(euler_rad), np.sin(euler_rad)
+    cr, cp, cy = np.moveaxis(cosine, -1, 0)
+    sr, sp, sy = np.moveaxis(sine, -1, 0)
+    rows = [
+        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+        [-sp, cp * sr, cp * cr],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def matrix_to_euler(matrix: Array) -> Array:
+    """Turn rotation matrices `[..., 3, 3]` into extrinsic xyz Euler angles `[..., 3]` [rad].
+
+    At gimbal lock (pitch = +-90 degrees) only roll and yaw together are defined; yaw is then
+    set to zero.
+    """
+    cos_pitch = np.hypot(matrix[..., 0, 0], matrix[..., 1, 0])
+    pitch = np.arctan2(-matrix[..., 2, 0], cos_pitch)
+    locked = cos_pitch < _GIMBAL_COSINE
+    roll = np.where(
+        locked,
+        np.arctan2(-matrix[..., 1, 2], matrix[..., 1, 1]),
+        np.arctan2(matrix[..., 2, 1], matrix[..., 2, 2]),
+    )
+    yaw = np.where(locked, 0.0, np.arctan2(matrix[..., 1, 0], matrix[..., 0, 0]))
+    return np.stack([roll, pitch, yaw], axis=-1)
+
+
+def compose(pose: Array, action: Array) -> Array:
+    """Apply an action `[..., 7]` to a pose `[..., 7]`; closedness is clipped to [0, 1]."""
+    rotation = euler_to_matrix(action[..., ROTATION]) @ euler_to_matrix(pose[..., ROTATION])
+    return np.concatenate(
+        [
+            pose[..., POSITION] + action[..., POSITION],
+            matrix_to_euler(rotation),
+            np.clip(pose[..., GRIPPER] + action[..., GRIPPER], 0.0, 1.0),
+        ],
+        axis=-1,
+    )
+
+
+def difference(start: Array, end: Array) -> Array:
+    """Return the action `[..., 7]` that leads from pose `start` to pose `end` (both `[..., 7]`)."""
+    rotation = euler_to_matrix(end[..., ROTATION]) @ np.swapaxes(
+        euler_to_matrix(start[..., ROTATION]), -1, -2
+    )
+    return np.concatenate(
+        [
+            end[..., POSITION] - start[..., POSITION],
+            matrix_to_euler(rotation),
+            end[..., GRIPPER] - start[..., GRIPPER],
+        ],
+        axis=-1,
+    )
