@@ -1,0 +1,82 @@
+"""The service as a process: how it starts, and how it says that it cannot."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import zmq
+
+import planner_server.app
+from planner_server.app import create_app
+from planner_server.errors import StartupError
+
+COMMAND = [sys.executable, "-m", "uvicorn", "planner_server.app:app", "--port", "0"]
+
+
+def start(environment: dict[str, str], **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        COMMAND, env={**environment, **variables}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_server_that_cannot_start_ends_with_one_clear_line(
+    clean_environment: Callable[..., dict[str, str]], model_dir: Path, tmp_path: Path
+) -> None:
+    environment = clean_environment(PLANNER_ZMQ_ENDPOINT="tcp://127.0.0.1:*")
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        taken = f"tcp://127.0.0.1:{port}"
+        model = str(model_dir)
+        cases = {
+            "make demo-model": start(environment, PLANNER_MODEL=str(tmp_path / "none")),
+            f"cannot listen for robots on {taken}": start(
+                environment, PLANNER_MODEL=model, PLANNER_ZMQ_ENDPOINT=taken
+            ),
+        }
+        for message, process in cases.items():
+            _, stderr = process.communicate(timeout=60)
+            assert process.returncode != 0
+            assert message in stderr
+            assert "Traceback" not in stderr, stderr
+
+
+def test_bad_settings_end_the_program_with_their_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text("devise: cpu\n")
+    monkeypatch.setenv("PLANNER_CONFIG", str(path))
+    with pytest.raises(SystemExit, match="devise: Extra inputs are not permitted"):
+        _ = planner_server.app.app
+
+
+def test_the_documented_command_serves_health_and_model(server_process: Any) -> None:
+    assert httpx.get(f"{server_process.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{server_process.url}/v1/model").json()["name"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "cuda:77"}, "cuda"),
+        ({"device": "toaster"}, "toaster"),
+        ({"zmq_endpoint": "tcp://no.such.interface.invalid:1"}, "cannot listen"),
+        ({"model": Path(__file__)}, "cannot be loaded"),
+    ],
+)
+def test_every_reason_not_to_start_is_a_startup_error(
+    make_settings: Callable[..., Any], change: dict[str, Any], message: str
+) -> None:
+    app = create_app(make_settings(**change))
+
+    async def run() -> None:
+        async with app.router.lifespan_context(app):
+            pytest.fail("it started")
+
+    with pytest.raises(StartupError, match=message):
+        asyncio.run(run())

@@ -1,0 +1,143 @@
+"""Sessions come and go; settings are read from file and environment."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from planner_server.errors import PlannerError, StartupError
+from planner_server.planning import CemPlanner, IcemPlanner
+from planner_server.sessions import PlanOptions, Session, SessionStore
+from planner_server.settings import load_settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def create(store: SessionStore) -> Session:
+    return store.create(PlanOptions(), IcemPlanner(), "icem", (0.15,) * 7)
+
+
+def test_idle_sessions_are_forgotten_and_used_ones_kept() -> None:
+    clock = Clock()
+    store = SessionStore(max_sessions=8, idle_s=10.0, clock=clock)
+    idle, used = create(store), create(store)
+    clock.now_s = 8.0
+    store.get(used.id)
+    clock.now_s = 12.0
+    assert store.all() == [used]
+    with pytest.raises(PlannerError, match="idle for 10 s"):
+        store.get(idle.id)
+
+
+def test_sessions_are_bounded_and_idle_ones_make_room() -> None:
+    clock = Clock()
+    store = SessionStore(max_sessions=2, idle_s=10.0, clock=clock)
+    first, _ = create(store), create(store)
+    with pytest.raises(PlannerError, match="at most 2"):
+        create(store)
+    store.delete(first.id)
+    create(store)
+    clock.now_s = 11.0
+    create(store)
+    assert len(store) == 1
+
+
+def test_a_missing_goal_is_explained() -> None:
+    session = create(SessionStore(2, 10.0))
+    with pytest.raises(PlannerError, match="has no goal yet") as error:
+        session.goal(0)
+    assert error.value.code == "no_goal"
+
+
+@pytest.mark.parametrize("options", [{"max_step_m": 0}, {"max_step_m": float("nan")}, {"seed": -1}])
+def test_senseless_session_options_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        PlanOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("PLANNER_"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_nothing_configured_is_the_shipped_model_on_the_cpu(
+    no_environment: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings()
+    assert settings.model == REPOSITORY / "models" / "shipped"
+    assert (settings.device, settings.token) == ("cpu", None)
+    assert settings.zmq_endpoint == "tcp://127.0.0.1:5555"
+
+
+def test_default_yaml_says_what_the_defaults_are(no_environment: pytest.MonkeyPatch) -> None:
+    defaults = load_settings()
+    no_environment.setenv("PLANNER_CONFIG", str(REPOSITORY / "configs/server/default.yaml"))
+    written = load_settings()
+    assert written.build_planners() == defaults.build_planners()
+    assert written.model_dump(exclude={"planners"}) == defaults.model_dump(exclude={"planners"})
+
+
+def test_the_published_weights_are_configured(no_environment: pytest.MonkeyPatch) -> None:
+    no_environment.setenv("PLANNER_CONFIG", str(REPOSITORY / "configs/server/vitg_ac.yaml"))
+    settings = load_settings()
+    assert (settings.device, settings.control_period_s, settings.max_step_m) == (
+        "cuda",
+        1.06,
+        0.075,
+    )
+
+
+def test_the_environment_overrules_the_file(
+    no_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("horizon: 2\ndevice: cuda\nplanners: {cem: {candidates: 30}}\n")
+    no_environment.setenv("PLANNER_CONFIG", str(path))
+    no_environment.setenv("PLANNER_DEVICE", "cpu")
+    no_environment.setenv("PLANNER_TOKEN", "secret")
+    settings = load_settings()
+    assert (settings.horizon, settings.device) == (2, "cpu")
+    assert settings.build_planners()["cem"] == CemPlanner(candidates=30)
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("devise: cpu", "devise"),
+        ("planners: {magic: {}}", "magic"),
+        ("planners: {icem: {candidates: 3}}", "candidates"),
+        ("planners: {icem: {uniform_candidates: many}}", "uniform_candidates"),
+        ("default_planner: magic", "known: icem, cem"),
+        ("zmq_endpoint: localhost", "tcp://"),
+        ("horizon: 0", "horizon"),
+        ("- a list", "must hold a map"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(
+    no_environment: pytest.MonkeyPatch, tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(content)
+    no_environment.setenv("PLANNER_CONFIG", str(path))
+    with pytest.raises(StartupError, match=message):
+        load_settings()
+
+
+def test_a_missing_file_is_named(no_environment: pytest.MonkeyPatch) -> None:
+    no_environment.setenv("PLANNER_CONFIG", "/no/such/file.yaml")
+    with pytest.raises(StartupError, match=r"default\.yaml"):
+        load_settings()

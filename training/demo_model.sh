@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Make the shipped world model: data from our simulator, V-JEPA pretraining, action-conditioned
+# post-training. Two CPU cores need about an hour and a half; nothing is downloaded.
+# WORK is where data and runs go; the result replaces models/shipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+work=${WORK:-data/demo-model}
+
+[ -d "$work/episodes" ] ||
+  $python -m simulation generate --output "$work/episodes" --episodes 3000 --seed 1000 --workers 2
+$python -m training pretrain --config configs/training/demo_pretrain.yaml \
+  --data "$work/episodes" --output "$work/encoder"
+$python -m training posttrain --config configs/training/demo_posttrain.yaml \
+  --data "$work/episodes" --encoder "$work/encoder" --output "$work/world_model"
+cp "$work"/world_model/{config.json,model.safetensors} models/shipped/
+echo "models/shipped is new; measure it with: make bench"
