@@ -1,0 +1,71 @@
+"""The pretraining predictor: fill in the tokens of hidden regions (arXiv 2506.09985, section 2.1).
+
+Letters in shapes: B samples, K visible tokens, M hidden tokens, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.config import MaskPredictorConfig
+from models.layers import NORM_EPS, initialise, make_blocks
+from models.rope import grid_rotary
+
+
+class MaskPredictor(nn.Module):
+    """Predict the tokens of hidden patches from those of visible ones."""
+
+    def __init__(self, config: MaskPredictorConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.predictor_embed_dim
+        self.predictor_embed = nn.Linear(config.embed_dim, width)
+        self.mask_tokens = nn.ParameterList(
+            nn.Parameter(torch.zeros(1, 1, width)) for _ in range(config.num_mask_tokens)
+        )
+        self.predictor_blocks = make_blocks(config)
+        self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.predictor_proj = nn.Linear(width, config.embed_dim)
+        initialise(self)
+
+    def forward(
+        self,
+        context: Tensor,
+        context_masks: Sequence[Tensor],
+        target_masks: Sequence[Tensor],
+        mask_index: int = 1,
+    ) -> Tensor:
+        """Predict hidden tokens.
+
+        Args:
+            context: Encoded visible tokens `[B, K, D]`, as the encoder returns them for
+                `context_masks`.
+            context_masks: Ids of the visible tokens, int64 `[B, K]` in all.
+            target_masks: Ids of the tokens to predict, int64 `[B, M]` in all.
+            mask_index: Which learned placeholder stands for them, modulo their number. The
+                reference uses 1 where it does not say.
+
+        Returns:
+            Predicted tokens `[B, M, D]`, not normalised, in the order of `target_masks`.
+        """
+        targets = torch.cat(list(target_masks))
+        ids = torch.cat([torch.cat(list(context_masks)), targets], dim=1)
+        x: Tensor = self.predictor_embed(context)
+        placeholder = self.mask_tokens[mask_index % len(self.mask_tokens)].to(x.dtype)
+        x = torch.cat([x, placeholder.expand(*targets.shape, -1)], dim=1)
+
+        # Attention does not care about the order of tokens, only about their positions; the
+        # reference sorts by position and back, which leaves the result as it is.
+        rows, columns = self.config.grid_size
+        frames = int(ids.max()) // (rows * columns) + 1
+        rotary = grid_rotary(frames, rows, columns, self.config.head_dim, x.dtype, x.device)
+        rotary = rotary.select(ids)
+        for block in self.predictor_blocks:
+            x = block(x, rotary)
+
+        x = self.predictor_norm(x[:, -targets.shape[1] :])
+        predicted: Tensor = self.predictor_proj(x)
+        return predicted
