@@ -76,7 +76,7 @@ def sample_clips(
         ]
     )
     pixels = preprocess_frames(frames.flatten(0, 1), config.encoder.img_size)
-    clip = pixels.unflatten(0, (count, length)).transpose(1, 2)
+    clip = pixels.view(count, length, *pixels.shape[1:]).transpose(1, 2)
     return clip.expand(-1, -1, tubelet, -1, -1) if still else clip
 
 
