@@ -48,9 +48,9 @@ format: setup ## Rewrite the sources in the house format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: setup ## Print latency, jitter and the closed-loop reach table; writes benchmarks/results/
-	$(BIN)/python -m benchmarks.latency $(ARGS)
-	$(BIN)/python -m benchmarks.reach $(ARGS)
+bench: setup ## Print latency, jitter and the closed-loop reach table (half an hour); writes benchmarks/results/
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.reach
 
 demo-model: setup ## Make the shipped world model again: data, pretraining, post-training
 	bash training/demo_model.sh

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.policies import PixelPolicy, RandomPolicy, StillPolicy, WorldModelPolicy
 from models.checkpoint import load_world_model
 from models.world_model import WorldModel
-from planner_server.planning import planners
+from planner_server.planning import CemPlanner, IcemPlanner
 from simulation.evaluation import Policy, run_episode, wilson
 from simulation.tasks import FAR_M, NEAR_M, Task, make_task
 
@@ -39,7 +39,7 @@ FIRST_SEED = 900_000  # never used for data
 RANGES = {"near": (NEAR_M, 10), "far": (FAR_M, 12)}  # start distance [m], steps allowed
 METHODS = {
     "icem": "shipped model, icem (default)",
-    "cem": "shipped model, cem (reference, 100 x 10)",
+    "cem": "shipped model, reference cem, as many evaluations",
     "random_encoder": "random frozen encoder, icem",
     "pixels": "pixel L1, true dynamics",
     "random": "random action",
@@ -81,8 +81,7 @@ def _policy(method: str, task: Task) -> Policy:
     if method == "pixels":
         return PixelPolicy(task, max_step_m, task.seed)
     model = _model(RANDOM_ENCODER if method == "random_encoder" else SHIPPED)
-    options = {"candidates": 100} if method == "cem" else {}
-    planner = planners["cem" if method == "cem" else "icem"](**options)
+    planner = CemPlanner(candidates=96, iterations=4) if method == "cem" else IcemPlanner()
     return WorldModelPolicy(model, planner, search_gripper=False)
 
 

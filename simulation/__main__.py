@@ -11,6 +11,8 @@ from pathlib import Path
 
 from simulation.errors import SimulationError
 
+_TERMINATED = 128 + signal.SIGTERM
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -65,6 +67,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 def _generate(options: argparse.Namespace) -> int:
     from simulation.generate import Recipe, generate
 
+    # An exception unwinds the pool; the default of SIGTERM would leave its workers writing on.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_TERMINATED))
     recipe = Recipe(episodes=options.episodes, seed=options.seed)
     count = generate(options.output, recipe, options.workers)
     sys.stdout.write(f"{count} episodes written to {options.output}\n")

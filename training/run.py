@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 from pathlib import Path
 
 import torch
@@ -21,9 +21,8 @@ from training.pretrain import ENCODER_FILE, pretrain
 from training.progress import RunLog
 from trajectories.shards import open_shards
 
-logger = logging.getLogger(__name__)
-
 _ENCODER_CONFIG = "pretrain.json"
+_STORED_TYPE = torch.float16  # half the file; planning computes in bfloat16 or from these values
 
 
 def run_pretrain(recipe: Path, data: Path, output: Path) -> None:
@@ -55,7 +54,15 @@ def run_posttrain(recipe: Path, data: Path, encoder_run: Path, output: Path) -> 
         control_period_s=config.control_period_s,
         max_step_m=config.max_step_m,
     )
-    save_world_model(WorldModel(model_config, encoder, predictor), output)
+    origin = {
+        "data": shards.shards[0].attributes,
+        "episodes": len(shards),
+        "pretraining": json.loads((encoder_run / _ENCODER_CONFIG).read_text()),
+        "post_training": config.model_dump(mode="json"),
+    }
+    save_world_model(
+        WorldModel(model_config, encoder, predictor), output, origin, dtype=_STORED_TYPE
+    )
 
 
 def load_encoder(run: Path) -> VisionTransformer:
