@@ -1,0 +1,234 @@
+"""A Franka over libfranka (franky): the real arm, or a simulator that speaks the same protocol.
+
+Targets are Cartesian pose motions that franky's online trajectory generator replans from the present
+velocity, so that each new plan takes over smoothly. Each motion is slowed down to just fit the
+control period, and never exceeds the speed cap.
+"""
+
+import logging
+import socket
+import time
+from dataclasses import dataclass, field
+
+import franky
+import numpy as np
+import numpy.typing as npt
+
+from robot_client.arms.arm import ArmState
+from robot_client.arms.frames import end_effector_matrix, flange_pose
+from robot_client.arms.gripper import GripperSettings, GripperThread, Intent
+from robot_client.errors import ArmError
+from trajectories import poses
+
+logger = logging.getLogger(__name__)
+
+_FCI_PORT = 1337
+_CONNECT_TIMEOUT_S = 2.0
+_STOP_TIMEOUT_S = 0.5
+# Share of the control period the motion takes; the rest lets the arm settle before the next frame.
+_MOVING_SHARE = 0.8
+# Peak velocity, acceleration and jerk of an S-curve with T/3 to speed up and T/3 to slow down,
+# for a unit distance in unit time.
+_PEAK_VELOCITY, _PEAK_ACCELERATION, _PEAK_JERK = 1.5, 9.0, 54.0
+_SMALLEST_FACTOR = 1e-3
+_RESTING_RAD_S = 0.02
+_GLANCE_S = 0.03  # joints are compared over at least this time
+
+
+@dataclass(frozen=True)
+class FrankySettings:
+    """How the arm may move.
+
+    Attributes:
+        max_speed_m_s: Cap on the flange's speed.
+        max_rotation_rad_s: Cap on its angular speed.
+        contact_force_n: External force at which the arm stops by itself [N].
+        contact_torque_nm: External joint torque at which it stops by itself [Nm].
+        needs_realtime: Insist on a real-time kernel; True on hardware, False for a simulator.
+        gripper: How the hand moves.
+    """
+
+    max_speed_m_s: float = 0.25
+    max_rotation_rad_s: float = 0.8
+    contact_force_n: float = 30.0
+    contact_torque_nm: float = 20.0
+    needs_realtime: bool = True
+    gripper: GripperSettings = field(default_factory=GripperSettings)
+
+
+class FrankyArm:
+    """One Franka with its hand; see `arm.Arm` for what the calls promise."""
+
+    def __init__(self, host: str, settings: FrankySettings) -> None:
+        self._host = host
+        self._settings = settings
+        self._gripper = GripperThread(host, settings.gripper)
+        self._robot: franky.Robot | None = None
+        self._joints_before: tuple[npt.NDArray[np.float64], float] | None = None
+        self._was_moving = True
+
+    def connect(self) -> None:
+        """Connect to arm and hand.
+
+        Raises:
+            ArmError: Nobody listens, no real-time kernel, or the arm reports errors; the message
+                says what to do.
+        """
+        self._knock()
+        realtime = (
+            franky.RealtimeConfig.Enforce
+            if self._settings.needs_realtime
+            else franky.RealtimeConfig.Ignore
+        )
+        try:
+            self._robot = franky.Robot(
+                self._host,
+                default_force_threshold=self._settings.contact_force_n,
+                default_torque_threshold=self._settings.contact_torque_nm,
+                realtime_config=realtime,
+            )
+            self._robot.translation_velocity_limit.set(self._settings.max_speed_m_s)
+            self._robot.rotation_velocity_limit.set(self._settings.max_rotation_rad_s)
+        except franky.Exception as error:
+            raise ArmError(f"the arm at {self._host} refused the connection: {error}") from error
+        if self._robot.has_errors:
+            text = f"the arm at {self._host} reports errors: {self._robot.state.current_errors}"
+            raise ArmError(f"{text}. Clear them in Desk after looking at the arm, then run again.")
+        self._gripper.start()
+
+    def state(self) -> ArmState:
+        """Measured flange pose and closedness."""
+        state = self._connected().state
+        now = time.monotonic()
+        pose = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, self._gripper.closedness())
+        return ArmState(pose, now)
+
+    def move_to(self, pose: npt.NDArray[np.float64], duration_s: float) -> None:
+        """Start towards a flange pose [7]; takes over from a motion under way.
+
+        Raises:
+            ArmError: The arm has stopped itself (contact, limits); it stays stopped.
+        """
+        robot = self._connected()
+        state = robot.state
+        start = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, 0.0)
+        factor = self._dynamics(poses.difference(start, pose), duration_s)
+        target = franky.Affine(end_effector_matrix(pose, state.F_T_EE.matrix))
+        motion = franky.CartesianMotion(
+            franky.CartesianState(franky.RobotPose(target)), relative_dynamics_factor=factor
+        )
+        self._start(motion)
+
+    def is_moving(self) -> bool:
+        """Whether any joint turned faster than `_RESTING_RAD_S` between this call and the last.
+
+        From positions, not from the reported velocities: those chatter on a simulated arm at rest.
+        """
+        joints_rad, now = np.array(self._connected().state.q), time.monotonic()
+        if self._joints_before is None:
+            self._joints_before = joints_rad, now
+        before_rad, then = self._joints_before
+        if now - then >= _GLANCE_S:
+            speed_rad_s = float(np.abs(joints_rad - before_rad).max()) / (now - then)
+            self._joints_before, self._was_moving = (joints_rad, now), speed_rad_s > _RESTING_RAD_S
+        return self._was_moving
+
+    def grasp(self) -> None:
+        """Close with force."""
+        self._gripper.want(Intent.GRASP)
+
+    def open_gripper(self) -> None:
+        """Open fully."""
+        self._gripper.want(Intent.OPEN)
+
+    def is_gripper_busy(self) -> bool:
+        """Whether the hand still works on a command."""
+        return self._gripper.is_busy()
+
+    def hold(self) -> None:
+        """Slow down to rest within the dynamics limits."""
+        if self._connected().is_in_control:
+            self._start(franky.CartesianStopMotion())
+
+    def stop(self) -> None:
+        """Abort the motion; the arm's own controller brings it to rest at once."""
+        robot = self._robot
+        if robot is None:
+            return
+        try:
+            robot.stop()
+            robot.join_motion(timeout=_STOP_TIMEOUT_S)
+        except franky.ControlException as error:
+            # How libfranka says that a motion was cut short; left unread it would fail the next one.
+            logger.debug("stopped: %s", error)
+        except franky.Exception as error:
+            raise ArmError(f"the arm at {self._host} did not take the stop: {error}") from error
+
+    def disconnect(self) -> None:
+        """Stop the arm, end the gripper's thread."""
+        try:
+            self.stop()
+        finally:
+            self._gripper.end()
+            self._robot = None
+
+    def _connected(self) -> franky.Robot:
+        if self._robot is None:
+            raise ArmError(f"the arm at {self._host} is not connected; call connect() first")
+        return self._robot
+
+    def _knock(self) -> None:
+        """Fail within `_CONNECT_TIMEOUT_S`; libfranka itself would wait for the system's limit."""
+        try:
+            socket.create_connection((self._host, _FCI_PORT), _CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            raise ArmError(
+                f"no arm answers at {self._host}:{_FCI_PORT} ({error}). Check the address, and in "
+                "Desk unlock the joints and activate FCI; for the simulator start it first."
+            ) from error
+
+    def _start(self, motion: franky.Motion) -> None:
+        robot = self._connected()
+        self._joints_before, self._was_moving = None, True
+        try:
+            robot.move(motion, asynchronous=True)
+        except franky.ControlException as error:
+            raise ArmError(
+                f"the arm at {self._host} stopped itself: {error}. Look at it, clear the error "
+                "in Desk, then run again."
+            ) from error
+        except franky.Exception as error:
+            raise ArmError(f"the arm at {self._host} refused the motion: {error}") from error
+
+    def _dynamics(self, action: poses.Array, duration_s: float) -> franky.RelativeDynamicsFactor:
+        """Factors that let `action` [7] just fit `duration_s`, or longer where a cap demands it."""
+        robot = self._connected()
+        position, rotation = action[poses.POSITION], action[poses.ROTATION]
+        time_s = max(
+            _MOVING_SHARE * duration_s,
+            _PEAK_VELOCITY * float(np.linalg.norm(position)) / self._settings.max_speed_m_s,
+            _PEAK_VELOCITY * float(np.linalg.norm(rotation)) / self._settings.max_rotation_rad_s,
+        )
+        # franky limits each axis; the slowest one paces the others, so the largest share counts.
+        step_m, angle_rad = float(np.abs(position).max()), float(np.abs(rotation).max())
+        shares = [
+            peak * max(step_m / translation.get(), angle_rad / turning.get()) / time_s**order
+            for order, peak, translation, turning in (
+                (
+                    1,
+                    _PEAK_VELOCITY,
+                    robot.translation_velocity_limit,
+                    robot.rotation_velocity_limit,
+                ),
+                (
+                    2,
+                    _PEAK_ACCELERATION,
+                    robot.translation_acceleration_limit,
+                    robot.rotation_acceleration_limit,
+                ),
+                (3, _PEAK_JERK, robot.translation_jerk_limit, robot.rotation_jerk_limit),
+            )
+        ]
+        return franky.RelativeDynamicsFactor(
+            *(float(np.clip(share, _SMALLEST_FACTOR, 1.0)) for share in shares)
+        )

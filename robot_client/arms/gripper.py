@@ -1,0 +1,157 @@
+"""The Franka Hand, driven from a thread of its own so that the control loop never waits for it.
+
+The hand accepts no stream of widths: it executes one command at a time and is slow. Two intents are
+enough for manipulation, `grasp` (close with force, keep squeezing) and `open`; the newest wins, and
+a command under way is let finish (stopping one loses its answer on some servers).
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import franky
+
+from robot_client.arms.frames import closedness_from_width
+from robot_client.errors import ArmError
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.02
+_ANY_WIDTH_M = 1.0  # a grasp counts whatever the object's size
+
+
+class Intent(str, Enum):
+    """What the fingers are to do."""
+
+    OPEN = "open"
+    GRASP = "grasp"
+
+
+@dataclass(frozen=True)
+class GripperSettings:
+    """How the hand moves.
+
+    Attributes:
+        speed_m_s: Finger speed.
+        force_n: Grasping force kept up after closing [N]; the hand's continuous limit is 70.
+    """
+
+    speed_m_s: float = 0.1
+    force_n: float = 30.0
+
+
+class GripperThread:
+    """Runs the newest intent and keeps the newest finger width."""
+
+    def __init__(self, host: str, settings: GripperSettings) -> None:
+        self._host = host
+        self._settings = settings
+        self._changed = threading.Condition()
+        self._wanted: Intent | None = None
+        self._is_busy = False
+        self._is_ending = False
+        self._failure: str | None = None
+        self._closedness = 0.0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Connect to the hand and start the thread.
+
+        Raises:
+            ArmError: The hand does not answer.
+        """
+        try:
+            gripper = franky.Gripper(self._host)
+            self._read(gripper)
+        except franky.Exception as error:
+            text = f"no Franka Hand at {self._host}: {error}. Is the hand enabled in Desk?"
+            raise ArmError(text) from error
+        self._thread = threading.Thread(
+            target=self._run, args=(gripper,), name="gripper", daemon=True
+        )
+        self._thread.start()
+
+    def want(self, intent: Intent) -> None:
+        """Ask for `intent`; returns at once, replaces an intent not yet begun."""
+        with self._changed:
+            self._wanted = intent
+            self._changed.notify_all()
+
+    def closedness(self) -> float:
+        """Newest measured closedness, 0 open to 1 closed.
+
+        Raises:
+            ArmError: The thread lost the hand.
+        """
+        with self._changed:
+            if self._failure is not None:
+                raise ArmError(f"the Franka Hand at {self._host} was lost: {self._failure}")
+            return self._closedness
+
+    def is_busy(self) -> bool:
+        """Whether a command is under way or waiting."""
+        with self._changed:
+            return self._is_busy or self._wanted is not None
+
+    def end(self) -> None:
+        """End the thread; the fingers keep what they hold."""
+        if self._thread is None:
+            return
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+        self._thread.join(timeout=3.0)
+        self._thread = None
+
+    def _run(self, gripper: Any) -> None:
+        try:
+            while (intent := self._next(gripper)) is not self._ENDED:
+                if intent is not None:
+                    self._execute(gripper, intent)
+        except franky.Exception as error:
+            logger.error("gripper lost: %s", error)
+            with self._changed:
+                self._failure, self._is_busy, self._wanted = str(error), False, None
+
+    _ENDED = object()
+
+    def _next(self, gripper: Any) -> Any:
+        """The next intent, None when there is none yet, `_ENDED` when the thread is to end."""
+        with self._changed:
+            if self._wanted is None and not self._is_ending:
+                self._changed.wait(timeout=_POLL_S)
+            if self._is_ending:
+                return self._ENDED
+            intent, self._wanted = self._wanted, None
+            self._is_busy = intent is not None
+        self._read(gripper)
+        return intent
+
+    def _execute(self, gripper: Any, intent: Intent) -> None:
+        settings = self._settings
+        if intent is Intent.GRASP:
+            future = gripper.grasp_async(
+                0.0, settings.speed_m_s, settings.force_n, _ANY_WIDTH_M, _ANY_WIDTH_M
+            )
+        else:
+            future = gripper.open_async(settings.speed_m_s)
+        while not future.wait(_POLL_S):
+            self._read(gripper)
+            time.sleep(_POLL_S)
+        self._read(gripper)
+        try:
+            future.get()
+        except franky.CommandException as error:
+            # The hand refuses for example to grasp when not homed; the arm is not affected.
+            logger.warning("gripper refused to %s: %s", intent.value, error)
+        with self._changed:
+            self._is_busy = False
+
+    def _read(self, gripper: Any) -> None:
+        state = gripper.state
+        closedness = closedness_from_width(state.width, state.max_width)
+        with self._changed:
+            self._closedness = closedness

@@ -1,0 +1,1 @@
+"""Cameras that the control loop can look through; `camera.py` says what a camera is."""

@@ -1,0 +1,223 @@
+"""The control loop: look, ask, check, move, once per control period of the model.
+
+Whatever the server does, the arm obeys this loop's own rules: a period without a usable plan ends in
+a hold, several in a row end the run, a motion is cut short when the server falls silent meanwhile,
+and however the loop is left, the arm is stopped.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robot_client.arms.arm import Arm, ArmState
+from robot_client.cameras.camera import Camera, CapturedFrame
+from robot_client.errors import CameraError
+from robot_client.gripper_rule import GripperRule
+from robot_client.inquiry import Inquiry, NoPlanError, PatienceLostError
+from robot_client.protocol import Act, Observe
+from robot_client.safety import Asked, FilteredAction, filter_plan
+from robot_client.server_link import ServerLink
+from robot_client.tasks import GripperAction, Task, TaskProgress
+from trajectories import poses
+
+logger = logging.getLogger(__name__)
+
+_MAX_FRAME_AGE_S = 0.5
+_GRIPPER_TIMEOUT_S = 3.0
+_POLL_S = 0.02
+_SETTLE_PERIODS = 3
+
+
+@dataclass(eq=False)
+class StepRecord:
+    """One pass of the loop, as it is recorded; what did not happen stays None.
+
+    Attributes:
+        step: Plans executed before this pass.
+        goal_index: Sub-goal under way.
+        captured: The frame that was sent.
+        state: The measured state that was sent.
+        act: The server's plan.
+        filtered: What safety made of it.
+        is_executed: Whether the arm was told to move.
+        gripper: What the gripper was told.
+        latency_ms: From the frame's capture to the plan's arrival [ms].
+        problem: Why nothing was executed, where that was not intended.
+    """
+
+    step: int
+    goal_index: int
+    captured: CapturedFrame | None = None
+    state: ArmState | None = None
+    act: Act | None = None
+    filtered: FilteredAction | None = None
+    is_executed: bool = False
+    gripper: GripperAction = "hold"
+    latency_ms: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended, without judging the task.
+
+    Attributes:
+        is_complete: Every sub-goal had its turn.
+        reason: One sentence.
+        steps: Plans executed.
+        missed: Control periods without a usable plan.
+    """
+
+    is_complete: bool
+    reason: str
+    steps: int
+    missed: int
+
+
+@dataclass(eq=False)
+class ControlLoop:
+    """One run of one task.
+
+    Attributes:
+        arm: Connected.
+        camera: Connected.
+        link: Open.
+        task: What to do.
+        is_moving_allowed: False for a dry run: everything happens except motion.
+        on_step: Gets the record of each pass; must return quickly.
+    """
+
+    arm: Arm
+    camera: Camera
+    link: ServerLink
+    task: Task
+    is_moving_allowed: bool
+    on_step: Callable[[StepRecord], None]
+    _gripper_rule: GripperRule = field(default_factory=GripperRule)
+    _seq: int = 0
+    _executed: int = 0
+
+    def run(self) -> RunEnd:
+        """Do the task; the arm is at rest when this returns or raises.
+
+        Raises:
+            ArmError: The arm stopped itself or was lost.
+            KeyboardInterrupt: Somebody wants it to stop.
+        """
+        progress, inquiry = TaskProgress(self.task), self._inquiry()
+        is_complete, reason = True, "every sub-goal had its turn"
+        try:
+            self._move_gripper(self.task.gripper_at_start)
+            while not progress.is_finished:
+                self._pass(progress, inquiry)
+        except PatienceLostError as lost:
+            is_complete, reason = False, str(lost)
+        finally:
+            self.arm.stop()
+        return RunEnd(is_complete, reason, self._executed, inquiry.missed_total)
+
+    def _pass(self, progress: TaskProgress, inquiry: Inquiry) -> None:
+        """Look, ask, check, move, wait for the period's end."""
+        record = StepRecord(self._executed, progress.goal_index)
+        filtered = self._plan(record, inquiry)
+        if filtered is None:
+            self.on_step(record)
+            return
+        is_over = progress.has_arrived(float(np.linalg.norm(filtered.action[poses.POSITION])))
+        if not is_over:
+            self._move(record, filtered, inquiry.period_s)
+            self._executed += 1
+            is_over = progress.count_step()
+        if is_over and progress.sub_goal.gripper_after != "hold":
+            record.gripper = progress.sub_goal.gripper_after
+            self._move_gripper(record.gripper)
+        self.on_step(record)
+        if is_over:
+            progress.advance()
+
+    def _plan(self, record: StepRecord, inquiry: Inquiry) -> FilteredAction | None:
+        """Look, ask and check; None when nothing may be executed, the arm holding."""
+        try:
+            observation = self._look(record)
+            record.act = inquiry.ask(observation)
+        except (CameraError, NoPlanError) as error:
+            record.problem = str(error)
+            if isinstance(error, CameraError):
+                inquiry.miss(record.problem)
+                time.sleep(inquiry.period_s)
+            return None
+        age_s = time.monotonic() - observation.t_capture
+        record.latency_ms = 1000 * age_s
+        asked = Asked(observation.session, observation.seq, observation.goal_index, age_s)
+        filtered = filter_plan(record.act, observation.state, asked, self.task.safety)
+        record.filtered, record.problem = filtered, filtered.refusal
+        if filtered.refusal is not None:
+            inquiry.miss(filtered.refusal)
+            return None
+        inquiry.succeed()
+        return filtered
+
+    def _look(self, record: StepRecord) -> Observe:
+        """Take the newest frame and, at the same instant, the state."""
+        record.captured = self.camera.newest(_MAX_FRAME_AGE_S)
+        record.state = self.arm.state()
+        self._seq += 1
+        return Observe(
+            session=self.link.client.session,
+            seq=self._seq,
+            t_capture=record.captured.t_capture,
+            frame=record.captured.frame,
+            state=record.state.pose,
+            goal_index=record.goal_index,
+        )
+
+    def _move(self, record: StepRecord, filtered: FilteredAction, period_s: float) -> None:
+        """Start the motion, wait for the period's end and for the arm to rest."""
+        if self.is_moving_allowed:
+            self.arm.move_to(filtered.target, period_s)
+            record.is_executed = True
+        self._watch(period_s)
+        if self.task.gripper_from_plan:
+            change = float(filtered.action[6])
+            record.gripper = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
+            self._move_gripper(record.gripper)
+
+    def _watch(self, period_s: float) -> None:
+        """Keep the conversation alive while the arm moves; cut the motion short in silence.
+
+        A speed cap or a slow simulation may take the arm longer than the period. The model knows
+        only arms that rest between two steps, so the next look waits, but not for ever.
+        """
+        end = time.monotonic() + period_s
+        latest = end + _SETTLE_PERIODS * period_s
+        is_holding = False
+        while (now := time.monotonic()) < end or (now < latest and self.arm.is_moving()):
+            self.link.client.listen(_POLL_S if now >= end else min(end - now, _POLL_S))
+            if not is_holding and self.link.client.silence_s() > period_s:
+                logger.warning("the server is silent; the motion is cut short")
+                self.arm.hold()
+                is_holding = True
+
+    def _move_gripper(self, action: GripperAction) -> None:
+        """Open or close, and wait for it with the arm standing; "hold" is nothing to do."""
+        if action == "hold" or not self.is_moving_allowed:
+            return
+        if action == "close":
+            self.arm.grasp()
+        else:
+            self.arm.open_gripper()
+        deadline = time.monotonic() + _GRIPPER_TIMEOUT_S
+        while self.arm.is_gripper_busy() and time.monotonic() < deadline:
+            self.link.client.listen(_POLL_S)
+
+    def _inquiry(self) -> Inquiry:
+        return Inquiry(
+            link=self.link,
+            period_s=self.link.client.control_period_s,
+            max_age_s=self.task.safety.max_observation_age_s,
+            max_missed=self.task.stop_after_missed,
+            hold=self.arm.hold,
+        )

@@ -1,0 +1,58 @@
+"""A session with its goals on the planner server, kept alive: HTTP for the goals, ZMQ for the rest."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from robot_client.errors import ServerRefusedError
+from robot_client.planner_client import PlannerClient
+from robot_client.protocol import Welcome
+from robot_client.rest import RestClient, SessionOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerLink:
+    """What is needed to open a session, and to open it again when the server lost it.
+
+    Attributes:
+        client: The ZMQ side, not yet connected.
+        rest: The HTTP side.
+        options: How the session's plans are searched.
+        goals: Goal images as PNG or JPEG files, in the order of the task.
+    """
+
+    client: PlannerClient
+    rest: RestClient
+    options: SessionOptions
+    goals: Sequence[bytes]
+
+    def open(self) -> Welcome:
+        """Make a session, upload the goals, say hello.
+
+        Raises:
+            ServerUnreachableError, ServerRefusedError: With the remedy.
+        """
+        session = self.rest.create_session(self.options)
+        stored = self.rest.put_goals(session, self.goals)
+        logger.info("session %s with %d goal images", session, len(stored))
+        return self.client.connect(session)
+
+    def recover(self) -> Welcome:
+        """Take the session up again; where the server has forgotten it, open another.
+
+        Raises:
+            ServerUnreachableError, ServerRefusedError: The server is still not there.
+        """
+        try:
+            return self.client.reconnect()
+        except ServerRefusedError as error:
+            if error.code != "unknown_session":
+                raise
+            logger.warning("the server has forgotten the session; opening another")
+            return self.open()
+
+    def close(self) -> None:
+        """End the session and free the socket."""
+        self.client.close()

@@ -1,0 +1,195 @@
+"""The command line as a person uses it: in a process of its own, with Ctrl+C."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from robot_client import cli
+from robot_client.arms.franky_arm import FrankyArm, FrankySettings
+from robot_client.protocol import Observe
+
+REPOSITORY = Path(__file__).parents[2]
+REACH = REPOSITORY / "configs" / "tasks" / "reach.yaml"
+
+
+@pytest.fixture
+def goal(tmp_path: Path) -> Path:
+    path = tmp_path / "goal.png"
+    cv2.imwrite(str(path), np.full((32, 32, 3), 90, np.uint8))
+    return path
+
+
+@pytest.fixture
+def short_task(tmp_path: Path) -> Path:
+    path = tmp_path / "short.yaml"
+    path.write_text("name: short\ndescription: d\nsub_goals: [{name: a, max_steps: 3}]\n")
+    return path
+
+
+def command(stand_in: Any, task: Path, goal: Path, runs: Path, *more: str) -> list[str]:
+    where = ["--server", stand_in.endpoint, "--http", stand_in.url, "--runs", str(runs)]
+    return ["run", "--task", str(task), "--goal", str(goal), *where, *more]
+
+
+def the_only_run(runs: Path) -> Path:
+    (folder,) = runs.iterdir()
+    return folder
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "robot_client", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+
+
+def test_a_run_with_the_dummy_arm_leaves_a_complete_folder(
+    stand_in: Any, short_task: Path, goal: Path, tmp_path: Path, capsys: Any
+) -> None:
+    runs = tmp_path / "runs"
+    arguments = command(stand_in, short_task, goal, runs, "--arm", "dummy")
+    assert cli.main(arguments) == cli.DONE
+    folder = the_only_run(runs)
+    expected = {"camera.mp4", "end.png", "energy.png", "episode.jsonl", "goal-0.png", "index.html"}
+    assert {path.name for path in folder.iterdir()} == expected | {
+        "start.png",
+        "summary.json",
+        "task.json",
+    }
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["end"] == {
+        "is_complete": True,
+        "reason": "every sub-goal had its turn",
+        "steps": 3,
+        "missed": 0,
+    }
+    output = capsys.readouterr().out
+    assert "a 3/3" in output
+    assert "for you to judge" in output
+    assert stand_in.goals == [goal.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--task", "none.yaml", "--arm", "dummy"], "none.yaml"),
+        (["--task", str(REACH), "--arm", "dummy"], "1 sub-goals"),
+        (["--task", str(REACH), "--arm", "dummy", "--goal", "none.png"], "none.png"),
+        (["--task", str(REACH), "--arm", "dummy", "--goal", str(REACH)], "invalid_frame"),
+        (["--task", str(REACH), "--arm", "franky", "--goal", "GOAL"], "--camera"),
+        (["--task", str(REACH), "--arm", "dummy", "--goal", "GOAL", "--http", "x"], "looks like"),
+        (
+            [
+                "--task",
+                str(REACH),
+                "--arm",
+                "dummy",
+                "--goal",
+                "GOAL",
+                "--http",
+                "http://127.0.0.1:9",
+            ],
+            "uvicorn planner_server",
+        ),
+        (
+            ["--task", str(REACH), "--arm", "sim", "--host", "127.0.41.99", "--goal", "GOAL"],
+            "no arm answers",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    arguments: list[str], named: str, goal: Path, tmp_path: Path, capsys: Any
+) -> None:
+    arguments = [str(goal) if word == "GOAL" else word for word in arguments]
+    assert cli.main(["run", *arguments, "--runs", str(tmp_path / "runs")]) == cli.FAILED
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert named in error
+    assert "Traceback" not in error
+
+
+def test_a_server_without_its_robots_door_is_told_within_seconds(
+    stand_in: Any, short_task: Path, goal: Path, tmp_path: Path, capsys: Any
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    runs = tmp_path / "runs"
+    arguments = command(stand_in, short_task, goal, runs, "--arm", "dummy")
+    arguments += ["--server", f"tcp://127.0.0.1:{port}"]
+    started = time.monotonic()
+    assert cli.main(arguments) == cli.FAILED
+    assert time.monotonic() - started < 4.0
+    assert "nobody listens there" in capsys.readouterr().err
+    summary = json.loads((the_only_run(runs) / "summary.json").read_text())
+    assert summary["headline"].startswith("STOPPED")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_a_run_at_once_even_while_it_waits(
+    stand_in: Any, short_task: Path, goal: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    stand_in.on_observe = lambda observe, send: None
+    runs = tmp_path / "runs"
+    process = start(command(stand_in, short_task, goal, runs, "--arm", "dummy"))
+    wait_until(lambda: stand_in.observed)
+    started = time.monotonic()
+    process.send_signal(number)
+    output, error = process.communicate(timeout=20)
+    assert process.returncode == cli.INTERRUPTED
+    assert "the arm has been stopped" in error
+    assert time.monotonic() - started < 10.0  # mostly drawing the report
+    summary = json.loads((the_only_run(runs) / "summary.json").read_text())
+    assert "interrupted" in summary["headline"]
+    assert "STOPPED" in output
+
+
+def test_ctrl_c_stops_a_moving_franka_short_of_its_target(
+    stand_in: Any, robot_host: str, short_task: Path, goal: Path, tmp_path: Path
+) -> None:
+    asked: list[Observe] = []
+
+    def far(observe: Observe, send: Callable[[bytes], None]) -> None:
+        asked.append(observe)
+        send(stand_in.act(observe).encode())
+
+    stand_in.on_observe = far
+    stand_in.step = np.array([0, 0.15, 0, 0, 0, 0, 0], np.float64)
+    stand_in.control_period_s = 3.0  # slow enough to be caught in the middle
+    arguments = command(stand_in, short_task, goal, tmp_path / "runs", "--arm", "sim")
+    arguments += ["--host", robot_host, "--camera", "testcard"]
+    process = start(arguments)
+    wait_until(lambda: asked)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == cli.INTERRUPTED
+    arm = FrankyArm(robot_host, FrankySettings(needs_realtime=False))
+    arm.connect()
+    first = arm.state().pose[1]
+    time.sleep(0.3)
+    second = arm.state().pose[1]
+    arm.disconnect()
+    start_y = asked[0].state[1]
+    assert 0.005 < first - start_y < 0.14
+    assert abs(second - first) < 1e-3
+
+
+def wait_until(is_so: Callable[[], object], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,141 @@
+"""The Franka driver against the simulated robot's real protocol, in a process of its own."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from robot_client.arms.franky_arm import FrankyArm, FrankySettings
+from robot_client.errors import ArmError
+from trajectories import poses
+
+pytest.importorskip("franky_sim")
+
+SETTINGS = FrankySettings(max_speed_m_s=0.5, needs_realtime=False)
+HOME = np.array([0.5, 0.0, 0.45, np.pi, 0.0, -np.pi / 4, 0.0])
+
+
+@pytest.fixture(scope="module")
+def connected(robot_host: str) -> Iterator[FrankyArm]:
+    arm = FrankyArm(robot_host, SETTINGS)
+    arm.connect()
+    yield arm
+    arm.disconnect()
+
+
+@pytest.fixture
+def arm(connected: FrankyArm) -> Iterator[FrankyArm]:
+    """The arm at rest above the table."""
+    connected.move_to(HOME, 0.5)
+    wait_for_rest(connected)
+    yield connected
+    connected.hold()
+
+
+def wait_for_rest(arm: FrankyArm, timeout_s: float = 10.0) -> None:
+    """The simulation may be slower than time on a busy machine."""
+    time.sleep(0.2)
+    deadline = time.monotonic() + timeout_s
+    while arm.is_moving() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_the_arm_arrives_where_the_action_says_within_a_millimetre(arm: FrankyArm) -> None:
+    start = arm.state().pose
+    target = poses.compose(start, np.array([0.03, -0.02, 0.03, 0, 0, 0.1, 0]))
+    arm.move_to(target.astype(np.float64), 1.0)
+    wait_for_rest(arm)
+    left = poses.difference(arm.state().pose, target)
+    assert np.linalg.norm(left[:3]) < 1e-3
+    assert np.linalg.norm(left[3:6]) < 1e-2
+
+
+def test_a_new_target_takes_over_from_a_motion_under_way(arm: FrankyArm) -> None:
+    start = arm.state().pose
+    first, second = start.copy(), start.copy()
+    first[1] += 0.1
+    second[2] += 0.05
+    arm.move_to(first, 1.0)
+    time.sleep(0.3)
+    arm.move_to(second, 1.0)
+    wait_for_rest(arm)
+    np.testing.assert_allclose(arm.state().pose[:3], second[:3], atol=1e-3)
+
+
+@pytest.mark.parametrize("way", ["hold", "stop"])
+def test_hold_and_stop_end_a_motion_and_another_may_follow(arm: FrankyArm, way: str) -> None:
+    start = arm.state().pose
+    target = start.copy()
+    target[1] += 0.15
+    arm.move_to(target, 2.0)
+    time.sleep(0.6)
+    before = arm.state().pose
+    getattr(arm, way)()
+    wait_for_rest(arm)
+    after = arm.state().pose
+    assert np.linalg.norm(after[:3] - before[:3]) < 0.02
+    assert abs(after[1] - target[1]) > 0.03
+    time.sleep(0.2)
+    assert np.linalg.norm(arm.state().pose[:3] - after[:3]) < 1e-3
+    arm.move_to(start, 1.0)
+    wait_for_rest(arm)
+    np.testing.assert_allclose(arm.state().pose[:3], start[:3], atol=1e-3)
+
+
+def test_commands_return_within_milliseconds(arm: FrankyArm) -> None:
+    target = arm.state().pose
+    target[0] += 0.02
+    for command in (lambda: arm.move_to(target, 1.0), arm.hold, arm.grasp, arm.open_gripper):
+        started = time.monotonic()
+        command()
+        assert time.monotonic() - started < 0.2
+    wait_for_gripper(arm)
+
+
+def wait_for_gripper(arm: FrankyArm) -> None:
+    deadline = time.monotonic() + 15.0
+    while arm.is_gripper_busy():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_gripper_closes_and_opens_while_the_arm_stays(arm: FrankyArm) -> None:
+    where = arm.state().pose[:3]
+    arm.grasp()
+    assert arm.is_gripper_busy()
+    wait_for_gripper(arm)
+    assert arm.state().pose[6] > 0.9
+    arm.open_gripper()
+    wait_for_gripper(arm)
+    assert arm.state().pose[6] < 0.1
+    np.testing.assert_allclose(arm.state().pose[:3], where, atol=1e-3)
+
+
+def test_the_speed_cap_holds_however_short_the_time(arm: FrankyArm) -> None:
+    target = arm.state().pose
+    target[1] += 0.3
+    arm.move_to(target, 0.1)  # 3 m/s, were it allowed
+    samples = []
+    for _ in range(20):
+        state = arm.state()
+        samples.append((state.t, state.pose[1]))
+        time.sleep(0.02)
+    arm.stop()
+    speeds = np.diff([y for _, y in samples]) / np.diff([t for t, _ in samples])
+    assert 0.1 < np.median(np.sort(speeds)[-5:]) < 1.1 * SETTINGS.max_speed_m_s
+
+
+def test_an_arm_that_is_not_there_is_told_with_a_remedy_within_three_seconds() -> None:
+    started = time.monotonic()
+    with pytest.raises(ArmError, match="FCI"):
+        FrankyArm("127.0.41.99", SETTINGS).connect()
+    assert time.monotonic() - started < 3.0
+
+
+def test_an_arm_that_is_not_connected_says_so_and_stops_harmlessly() -> None:
+    arm = FrankyArm("127.0.41.99", SETTINGS)
+    with pytest.raises(ArmError, match="connect"):
+        arm.state()
+    arm.stop()
+    arm.disconnect()
