@@ -198,7 +198,7 @@ def test_a_failed_save_leaves_the_older_model(
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("models.checkpoint.save_file", fail_half_way)
+    monkeypatch.setattr("models.model_folder.save_file", fail_half_way)
     with pytest.raises(OSError, match="disk full"):
         save_world_model(tiny_model, tmp_path)
     assert_same_weights(load_world_model(tmp_path), tiny_model)
