@@ -53,6 +53,7 @@ class WorldModelPolicy:
             state=torch.from_numpy(state).float(),
             goal=self._goals[goal_index],
             max_step=self._max_step,
+            seed=len(self.plan_ms),  # fresh candidates at every step, as the service draws them
         )
         plan = self._planner.plan(self._dynamics, problem, Budget())
         self.plan_ms.append(1e3 * (time.monotonic() - started))
