@@ -46,6 +46,7 @@ ERROR_CODES = (
     "unauthorised",
     "too_large",
     "planner_failed",
+    "too_many_sessions",
     "shutting_down",
     "not_ready",
 )

@@ -209,7 +209,7 @@ def test_a_decompression_bomb_is_refused_from_its_header() -> None:
 
 
 def test_the_messages_documented_codes_are_all_there() -> None:
-    assert len(set(protocol.ERROR_CODES)) == len(protocol.ERROR_CODES) == 12
+    assert len(set(protocol.ERROR_CODES)) == len(protocol.ERROR_CODES) == 13
 
 
 @given(st.binary(max_size=300))
