@@ -9,9 +9,10 @@ declare -A library_of=(
   [libglib2.0-0]=libgthread-2.0.so.0
 )
 
+libraries=$(ldconfig -p) # read whole: with pipefail, a grep that ends early would count as a miss
 missing=()
 for package in "${!library_of[@]}"; do
-  ldconfig -p | grep -q "${library_of[$package]}" || missing+=("$package")
+  [[ $libraries == *"${library_of[$package]}"* ]] || missing+=("$package")
 done
 # Mesa's software driver has no soname of its own to look for.
 compgen -G '/usr/lib/*/dri/swrast_dri.so' >/dev/null ||

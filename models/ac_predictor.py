@@ -16,24 +16,33 @@ from torch import Tensor, nn
 
 from models.config import ACPredictorConfig
 from models.errors import InvalidInputError
-from models.layers import NORM_EPS, initialise, make_blocks
+from models.layers import initialise, make_blocks, run_blocks
 from models.rope import conditioned_rotary
 
 
 class ACPredictor(nn.Module):
-    """Predict the tokens of the next frame from frames, states and actions so far."""
+    """Predict the tokens of the next frame from frames, states and actions so far.
+
+    Attributes:
+        checkpoint_activations: Recompute the blocks in the backward pass instead of keeping what
+            they computed; less memory, more time, the same gradients.
+    """
 
     def __init__(self, config: ACPredictorConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_activations = False
         width = config.predictor_embed_dim
         self.predictor_embed = nn.Linear(config.embed_dim, width)
         self.action_encoder = nn.Linear(config.action_dim, width)
-        self.state_encoder = nn.Linear(config.action_dim, width)
-        # Published checkpoints carry this layer whether or not it is used.
-        self.extrinsics_encoder = nn.Linear(config.action_dim - 1, width)
+        if config.use_state:
+            self.state_encoder = nn.Linear(config.action_dim, width)
+        if config.use_state or config.use_extrinsics:
+            # Published checkpoints carry this layer whether or not it is used; those without a
+            # state token (jepa-wms) do not.
+            self.extrinsics_encoder = nn.Linear(config.action_dim - 1, width)
         self.predictor_blocks = make_blocks(config)
-        self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.predictor_norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.predictor_proj = nn.Linear(width, config.embed_dim)
         initialise(self)
         if config.residual:  # start by predicting that nothing changes
@@ -43,7 +52,7 @@ class ACPredictor(nn.Module):
         self,
         tokens: Tensor,
         actions: Tensor,
-        states: Tensor,
+        states: Tensor | None = None,
         extrinsics: Tensor | None = None,
     ) -> Tensor:
         """Predict every next frame from the frames up to it.
@@ -51,7 +60,7 @@ class ACPredictor(nn.Module):
         Args:
             tokens: Layer-normed tokens `[B, T * N, D]`.
             actions: What is done from each frame on, `[B, T, 7]` [m, rad, closedness].
-            states: Pose at each frame, `[B, T, 7]` [m, rad, closedness].
+            states: Pose at each frame, `[B, T, 7]` [m, rad, closedness]; where configured.
             extrinsics: Camera pose at each frame, `[B, T, 6]` [m, rad]; where configured.
 
         Returns:
@@ -61,28 +70,51 @@ class ACPredictor(nn.Module):
             InvalidInputError: Shapes do not fit each other or the configuration.
         """
         frames = self._check(tokens, actions, states, extrinsics)
-        conditions = [self.action_encoder(actions), self.state_encoder(states)]
-        if extrinsics is not None:
-            conditions.append(self.extrinsics_encoder(extrinsics))
-        condition = torch.stack(conditions, dim=2)
+        condition = self._encode_conditions(actions, states, extrinsics)
         patches: Tensor = self.predictor_embed(tokens)
         # [B, T, conditions + N, width] -> [B, T * (conditions + N), width]
-        patches = patches.view(*states.shape[:2], -1, patches.shape[-1])
+        patches = patches.view(*actions.shape[:2], -1, patches.shape[-1])
         x = torch.cat([condition, patches], dim=2).flatten(1, 2)
 
         rotary = conditioned_rotary(
-            frames, *self.config.grid_size, len(conditions), self.config.head_dim, x.dtype, x.device
+            frames,
+            *self.config.grid_size,
+            condition.shape[2],
+            self.config.head_dim,
+            x.dtype,
+            x.device,
+            self.config.rope,
         )
         allowed = frame_causal_mask(frames, x.shape[1] // frames, x.device) if frames > 1 else None
-        for block in self.predictor_blocks:
-            x = block(x, rotary, allowed)
+        x = run_blocks(
+            self.predictor_blocks,
+            x,
+            rotary,
+            allowed,
+            checkpoint_activations=self.checkpoint_activations,
+        )
 
-        x = x.view(*states.shape[:2], -1, x.shape[-1])[:, :, len(conditions) :].flatten(1, 2)
+        x = x.view(*actions.shape[:2], -1, x.shape[-1])[:, :, condition.shape[2] :].flatten(1, 2)
         predicted: Tensor = self.predictor_proj(self.predictor_norm(x))
         return tokens + predicted if self.config.residual else predicted
 
+    def _encode_conditions(
+        self, actions: Tensor, states: Tensor | None, extrinsics: Tensor | None
+    ) -> Tensor:
+        """Return the tokens that go before the patches of each frame, `[B, T, conditions, width]`."""
+        conditions = [self.action_encoder(actions)]
+        if states is not None:
+            conditions.append(self.state_encoder(states))
+        if extrinsics is not None:
+            conditions.append(self.extrinsics_encoder(extrinsics))
+        return torch.stack(conditions, dim=2)
+
     def _check(
-        self, tokens: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None
+        self,
+        tokens: Tensor,
+        actions: Tensor,
+        states: Tensor | None,
+        extrinsics: Tensor | None,
     ) -> int:
         """Return the number of frames, or refuse what does not fit together."""
         config = self.config
@@ -92,16 +124,23 @@ class ACPredictor(nn.Module):
                 f"tokens have shape {list(tokens.shape)}; expected [B, T * {per_frame}, "
                 f"{config.embed_dim}]"
             )
-        if config.use_extrinsics != (extrinsics is not None):
-            needed = "needs" if config.use_extrinsics else "takes no"
-            raise InvalidInputError(f"this predictor {needed} extrinsics")
         batch, frames = tokens.shape[0], tokens.shape[1] // per_frame
-        inputs: dict[str, tuple[Tensor, int]] = {
-            "actions": (actions, config.action_dim),
-            "states": (states, config.action_dim),
+        if not 1 <= frames <= config.max_frames:
+            raise InvalidInputError(
+                f"{frames} frames of context; this predictor takes 1 to {config.max_frames}"
+            )
+        inputs: dict[str, tuple[Tensor, int]] = {"actions": (actions, config.action_dim)}
+        optional: dict[str, tuple[Tensor | None, int, bool]] = {
+            "states": (states, config.action_dim, config.use_state),
+            "extrinsics": (extrinsics, config.action_dim - 1, config.use_extrinsics),
         }
-        if extrinsics is not None:
-            inputs["extrinsics"] = (extrinsics, config.action_dim - 1)
+        for name, (given, dim, is_used) in optional.items():
+            if is_used != (given is not None):
+                raise InvalidInputError(
+                    f"this predictor {'needs' if is_used else 'takes no'} {name}"
+                )
+            if given is not None:
+                inputs[name] = (given, dim)
         for name, (value, dim) in inputs.items():
             if value.shape != (batch, frames, dim):
                 raise InvalidInputError(

@@ -1,260 +1,220 @@
-"""Weights on disk: the published `.pt` files, and our own folders of `config.json` + safetensors.
+"""Weights from anywhere: one entry point for world models and one for encoders.
 
-Loading is strict in both directions and never runs code from a file: the tensors of a checkpoint
-have to be exactly those of the configured network, or the error lists every one that is not.
+A source is a folder of ours, a published `.pt` file, a folder that transformers wrote, an id of the
+Hugging Face hub, or a URL. Loading is strict in both directions and never runs code from a file: the
+tensors of a checkpoint have to be exactly those of the configured network, or the error lists every
+one that is not.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TypeVar
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from models.ac_predictor import ACPredictor
-from models.config import WorldModelConfig, vjepa2_ac_vit_giant
+from models.config import EncoderConfig, WorldModelConfig
+from models.contents import Contents, EncoderKey
+from models.download import download, is_url
 from models.encoder import VisionTransformer
-from models.errors import (
-    CheckpointMismatchError,
-    CheckpointNotFoundError,
-    ConfigurationError,
-    CorruptCheckpointError,
+from models.errors import ConfigurationError
+from models.huggingface import fetch, is_hub_id, is_huggingface_folder, open_huggingface
+from models.identity import check_flavour, identify_encoder, identify_world_model
+from models.model_folder import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    open_folder,
+    save_encoder,
+    save_world_model,
 )
+from models.published import open_published, published_state, read_published
+from models.weights import fit_unused_layer, frozen, load_strictly, on_meta
 from models.world_model import WorldModel
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 1
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "load_encoder",
+    "load_published",
+    "load_strictly",
+    "load_world_model",
+    "open_checkpoint",
+    "published_state",
+    "read_published",
+    "save_encoder",
+    "save_world_model",
+]
 
-PublishedKey = Literal["encoder", "target_encoder", "predictor"]
+Source = str | os.PathLike[str]
+_Config = TypeVar("_Config", EncoderConfig, WorldModelConfig)
 
-# Wrappers (DistributedDataParallel, multi-sequence training) that left their names in the keys.
-_WRAPPER_PREFIXES = ("module.", "backbone.")
-# Position tables of the variant without rotary embedding; older files carry them unused.
-_HARMLESS_KEYS = frozenset({"pos_embed", "predictor_pos_embed"})
+
+def open_checkpoint(source: Source) -> Contents:
+    """Open a checkpoint of any kind, without reading its tensors.
+
+    Args:
+        source: A folder of ours or of transformers, a published `.pt` file, a hub id (`facebook/..`),
+            or a URL of a published file; what is not here is downloaded once.
+
+    Raises:
+        CheckpointNotFoundError: There is nothing there.
+        CorruptCheckpointError: The weights cannot be read.
+        ConfigurationError: The checkpoint's own configuration cannot be read.
+    """
+    text = os.fspath(source)
+    if is_url(text):
+        return open_published(download(text))
+    path = Path(text)
+    # A mistyped path must not be asked for on the hub: its folder would be here.
+    if isinstance(source, str) and is_hub_id(text) and not path.parent.exists():
+        return open_huggingface(fetch(text))
+    if path.is_dir():
+        return open_huggingface(path) if is_huggingface_folder(path) else open_folder(path)
+    return open_published(path)
+
+
+def load_encoder(
+    source: Source,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    config: EncoderConfig | None = None,
+    key: EncoderKey | None = None,
+) -> VisionTransformer:
+    """Load an encoder for features: frozen, in evaluation mode.
+
+    Args:
+        source: See `open_checkpoint`.
+        device: Where the weights shall live.
+        dtype: Type of the weights in memory, whatever they are stored in.
+        config: What a `.pt` file holds, where it is not a published network. Other sources bring
+            their own and take none.
+        key: Which of several encoders to take; averaged weights before online ones by default.
+
+    Raises:
+        CheckpointNotFoundError: There is nothing at `source`.
+        CorruptCheckpointError: The weights cannot be read, or hold no encoder.
+        ConfigurationError: The configuration cannot be read, or does not belong to the weights.
+        RopeMismatchError: The configuration names another rotary flavour than the weights learned.
+        CheckpointMismatchError: The weights are not those of the configured network.
+    """
+    contents = open_checkpoint(source)
+    chosen = key or contents.encoder_key()
+    known = contents.config
+    if isinstance(known, WorldModelConfig):
+        if not isinstance(known.encoder, EncoderConfig):
+            raise ConfigurationError(
+                f"{source} holds timm's {known.encoder.timm_model}; load it as a world model"
+            )
+        known = known.encoder
+    config = _decide(contents, known, config) or identify_encoder(contents, chosen)
+    return _load_encoder(contents, chosen, config, device, dtype)
 
 
 def load_world_model(
-    path: str | os.PathLike[str],
+    source: Source,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     config: WorldModelConfig | None = None,
+    encoder: Source | None = None,
 ) -> WorldModel:
     """Load a world model for planning: frozen, in evaluation mode.
 
     Args:
-        path: A folder that `save_world_model` wrote, or a published `.pt` file.
+        source: See `open_checkpoint`.
         device: Where the weights shall live.
         dtype: Type of the weights in memory, whatever they are stored in.
-        config: What a `.pt` file holds; the published V-JEPA 2-AC by default. A folder brings its
-            own and takes none.
+        config: What a `.pt` file holds, where it is not a published network. Other sources bring
+            their own and take none.
+        encoder: Source of the frozen encoder, for files that hold the predictor alone (jepa-wms).
 
     Raises:
-        CheckpointNotFoundError: There is nothing at `path`.
-        CorruptCheckpointError: The weights cannot be read.
-        ConfigurationError: The folder's configuration cannot be read.
+        CheckpointNotFoundError: There is nothing at `source`.
+        CorruptCheckpointError: The weights cannot be read, or hold no world model.
+        ConfigurationError: The configuration cannot be read, or does not belong to the weights.
+        RopeMismatchError: The configuration names another rotary flavour than the weights learned.
         CheckpointMismatchError: The weights are not those of the configured network.
     """
-    path = Path(path)
-    if path.is_dir():
-        if config is not None:
-            raise ConfigurationError(f"{path} brings its own configuration; pass none")
-        return _load_folder(path, device, dtype)
-    return load_published(path, config or vjepa2_ac_vit_giant(), device, dtype)
+    contents = open_checkpoint(source)
+    known = contents.config
+    if isinstance(known, EncoderConfig):
+        raise ConfigurationError(
+            f"{source} holds an encoder alone, no action-conditioned predictor; load it with "
+            "load_encoder, or post-train a predictor on it"
+        )
+    config = _decide(contents, known, config) or identify_world_model(contents)
+    if contents.layout == "ours":
+        model = on_meta(partial(WorldModel, config))
+        load_strictly(model, contents.network("world_model"), contents.source, device, dtype)
+        return frozen(model)
+    return _load_parts(contents, config, device, dtype, encoder)
 
 
 def load_published(
-    path: str | os.PathLike[str],
+    path: Source,
     config: WorldModelConfig,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> WorldModel:
     """Load a V-JEPA 2-AC checkpoint in the published layout; see `load_world_model`."""
-    with torch.device("meta"):  # the weights come from the file, so none are drawn
-        encoder, predictor = VisionTransformer(config.encoder), ACPredictor(config.predictor)
-    checkpoint = read_published(path)
-    parts: tuple[tuple[nn.Module, PublishedKey], ...] = (
-        (encoder, "encoder"),
-        (predictor, "predictor"),
-    )
-    for network, key in parts:
-        state = published_state(checkpoint, key, path)
-        load_strictly(network, state, f"{key!r} in {path}", device, dtype)
-    return _frozen(WorldModel(config, encoder, predictor))
+    return _load_parts(open_published(path), config, device, dtype, None)
 
 
-def read_published(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Read a published `.pt` file lazily, accepting nothing but tensors and plain values.
-
-    Raises:
-        CheckpointNotFoundError: There is no such file.
-        CorruptCheckpointError: The file is truncated, no checkpoint, or holds other objects.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointNotFoundError(
-            f"no checkpoint at {path}; download it, or pass a folder with {CONFIG_FILE} and "
-            f"{WEIGHTS_FILE}"
+def _load_parts(
+    contents: Contents,
+    config: WorldModelConfig,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    encoder: Source | None,
+) -> WorldModel:
+    """Load encoder and predictor one after the other, each from where it is."""
+    if any(name.startswith("mask_tokens.") for name in contents.network("predictor")):
+        raise ConfigurationError(
+            f"{contents.source} holds an encoder and a mask predictor, no action-conditioned "
+            "predictor; load it with load_encoder, or post-train a predictor on it"
         )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        # The cause is chained, not quoted: torch advises there to let the file run its code.
-        raise CorruptCheckpointError(
-            f"{path} is no complete checkpoint of plain tensors: it is damaged, something else, or "
-            "made to run code when it is loaded; download it again from its publisher"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise CorruptCheckpointError(
-            f"{path} holds a {type(checkpoint).__name__}; expected a dictionary of networks"
+    if not isinstance(config.encoder, EncoderConfig):
+        raise ConfigurationError(
+            f"{contents.source} is a published file; those hold no timm encoder "
+            f"({config.encoder.timm_model})"
         )
-    return checkpoint
+    if encoder is None:
+        # Both copies of a published world model are the same; it was post-trained on `encoder`.
+        key: EncoderKey = "encoder" if "encoder" in contents.networks else contents.encoder_key()
+        eyes = _load_encoder(contents, key, config.encoder, device, dtype)
+    else:
+        other = open_checkpoint(encoder)
+        eyes = _load_encoder(other, other.encoder_key(), config.encoder, device, dtype)
+    predictor = on_meta(partial(ACPredictor, config.predictor))
+    state = fit_unused_layer(contents.network("predictor"), predictor)
+    load_strictly(predictor, state, f"'predictor' in {contents.source}", device, dtype)
+    return frozen(WorldModel(config, eyes, predictor))
 
 
-def published_state(
-    checkpoint: Mapping[str, Any], key: PublishedKey, path: str | os.PathLike[str]
-) -> dict[str, Tensor]:
-    """Return one network's tensors of a published checkpoint under their plain names.
+def _load_encoder(
+    contents: Contents,
+    key: EncoderKey,
+    config: EncoderConfig,
+    device: str | torch.device,
+    dtype: torch.dtype,
+) -> VisionTransformer:
+    state = contents.network(key)
+    check_flavour(contents, key, config)
+    encoder = on_meta(partial(VisionTransformer, config))
+    load_strictly(encoder, state, f"{key!r} in {contents.source}", device, dtype)
+    return frozen(encoder)
 
-    Raises:
-        CorruptCheckpointError: The checkpoint has no such network, or it is not made of tensors.
-    """
-    state = checkpoint.get(key)
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise CorruptCheckpointError(
-            f"{path} has no network {key!r}; it has {sorted(map(str, checkpoint))}"
+
+def _decide(contents: Contents, known: _Config | None, given: _Config | None) -> _Config | None:
+    """Return the configuration that counts, where there is one."""
+    if given is not None and contents.layout != "published":
+        raise ConfigurationError(f"{contents.source} brings its own configuration; pass none")
+    if given is not None and known is not None and given != known:
+        changed = [name for name, value in known if getattr(given, name, None) != value]
+        raise ConfigurationError(
+            f"{contents.source} brings its own configuration, and the one passed differs in "
+            f"{', '.join(changed)}; pass none"
         )
-    return {
-        name: value
-        for wrapped, value in state.items()
-        if (name := _unwrap(wrapped)) not in _HARMLESS_KEYS
-    }
-
-
-def load_strictly(
-    network: nn.Module,
-    state: Mapping[str, Tensor],
-    source: str,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Give a network exactly the weights in `state`, replacing its parameters.
-
-    Args:
-        network: The network; may live on the meta device.
-        state: Every parameter of it, and nothing else.
-        source: Where the weights come from, for the error.
-        device: Where the weights shall live.
-        dtype: Type of the weights in memory.
-
-    Raises:
-        CheckpointMismatchError: Names or shapes differ; all differences are listed.
-    """
-    expected = network.state_dict()
-    missing = [name for name in expected if name not in state]
-    unexpected = [name for name in state if name not in expected]
-    misshaped = [
-        f"{name}: found {list(state[name].shape)}, expected {list(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    if missing or unexpected or misshaped:
-        raise CheckpointMismatchError(source, missing, unexpected, misshaped)
-    # A copy, so that nothing keeps pointing into a memory-mapped file.
-    weights = {name: value.to(device, dtype, copy=True) for name, value in state.items()}
-    network.load_state_dict(weights, assign=True)
-
-
-def save_world_model(
-    model: WorldModel,
-    directory: str | os.PathLike[str],
-    metadata: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Write a world model to a folder, each file complete or not at all.
-
-    Args:
-        model: The model.
-        directory: The folder; made where it is missing, files of an older model are replaced.
-        metadata: What to keep about the origin of the weights; must be JSON.
-        dtype: Type to store the weights in; as they are by default.
-    """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.detach().to("cpu", dtype).contiguous()
-        for name, value in model.state_dict().items()
-    }
-    description = {
-        "format_version": FORMAT_VERSION,
-        "world_model": model.config.model_dump(mode="json"),
-        "metadata": dict(metadata or {}),
-    }
-    text = json.dumps(description, indent=2) + "\n"
-    _replace(directory / WEIGHTS_FILE, lambda partial: save_file(weights, partial))
-    _replace(directory / CONFIG_FILE, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def _load_folder(path: Path, device: str | torch.device, dtype: torch.dtype) -> WorldModel:
-    config = _read_config(path / CONFIG_FILE)
-    weights = path / WEIGHTS_FILE
-    if not weights.is_file():
-        raise CheckpointNotFoundError(
-            f"{path} has no {WEIGHTS_FILE}; copy or train the model again"
-        )
-    try:
-        state = load_file(weights)
-    except SafetensorError as error:
-        raise CorruptCheckpointError(
-            f"{weights} is not readable; copy it again ({error})"
-        ) from error
-    with torch.device("meta"):
-        model = WorldModel(config)
-    load_strictly(model, state, str(weights), device, dtype)
-    return _frozen(model)
-
-
-def _read_config(path: Path) -> WorldModelConfig:
-    if not path.is_file():
-        raise CheckpointNotFoundError(f"no {CONFIG_FILE} in {path.parent}; is it a model folder?")
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format_version"]
-        if version != FORMAT_VERSION:
-            raise ConfigurationError(
-                f"{path} has format {version!r}, this version reads {FORMAT_VERSION}; "
-                "use the version of this software that wrote it"
-            )
-        return WorldModelConfig.model_validate(description["world_model"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ConfigurationError(f"{path} is not a valid model description: {error}") from error
-
-
-def _unwrap(name: str) -> str:
-    """Strip the wrappers' prefixes from a parameter name, in any order."""
-    while name.startswith(_WRAPPER_PREFIXES):
-        name = name.partition(".")[2]
-    return name
-
-
-def _frozen(model: WorldModel) -> WorldModel:
-    return model.eval().requires_grad_(requires_grad=False)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one move."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.chmod(0o644)  # safetensors writes files that only their owner can read
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return given or known

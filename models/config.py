@@ -6,12 +6,49 @@ that silently means "default" is the most expensive kind of bug.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 from typing_extensions import Self
 
-Size = tuple[PositiveInt, PositiveInt]
+from models.encoder_config import (
+    AttentionKind,
+    EncoderConfig,
+    FrozenConfig,
+    PatchGrid,
+    RopeFlavour,
+    Size,
+    TimmEncoderConfig,
+    TransformerConfig,
+)
+
+__all__ = [
+    "GIANT_MLP_RATIO",
+    "POSE_DIM",
+    "ACPredictorConfig",
+    "AttentionKind",
+    "AttentiveProbeConfig",
+    "EncoderConfig",
+    "FrameGeometry",
+    "FrozenConfig",
+    "MaskPredictorConfig",
+    "PatchGrid",
+    "PredictorConfig",
+    "RopeFlavour",
+    "Size",
+    "TimmEncoderConfig",
+    "TransformerConfig",
+    "WorldModelConfig",
+    "tiny",
+    "vit_giant_xformers",
+    "vit_huge",
+    "vit_large",
+    "vjepa2_ac_vit_giant",
+]
+
+FrameGeometry = Literal["centre_square", "squash_1_35"]
+"""How a camera frame becomes `img_size`. `centre_square`: centre square crop, then resize.
+`squash_1_35`: crop only what exceeds the aspect ratios 0.75 to 1.35, then resize both sides."""
 
 POSE_DIM: Final = 7
 """Numbers in a state and in an action: x, y, z [m], roll, pitch, yaw [rad], gripper closedness."""
@@ -19,82 +56,12 @@ POSE_DIM: Final = 7
 GIANT_MLP_RATIO = 48 / 11  # hidden width 6144 at width 1408
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TransformerConfig(_Config):
-    """What the encoder and both predictors have in common: a stack of pre-norm blocks."""
-
-    depth: PositiveInt = Field(description="Number of transformer blocks.")
-    num_heads: PositiveInt = Field(description="Attention heads; divides the width.")
-    mlp_ratio: float = Field(default=4.0, gt=0, description="Hidden width of the MLP / width.")
-    rope: Literal["vjepa2"] = Field(
-        default="vjepa2",
-        description="Rotary embedding; `vjepa2` is the published one, with its tiled angles.",
-    )
-
-    @property
-    def width(self) -> int:
-        """Channels of a token inside the blocks."""
-        raise NotImplementedError
-
-    @property
-    def head_dim(self) -> int:
-        """Channels of one attention head."""
-        return self.width // self.num_heads
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.width % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} does not divide the width {self.width}")
-        if self.head_dim < 6:
-            raise ValueError(
-                f"{self.head_dim} channels per head are too few for three rotary axes of two "
-                "channels; use fewer heads"
-            )
-        return self
-
-
-class EncoderConfig(TransformerConfig):
-    """A vision transformer over space-time patches (arXiv 2506.09985, section 2.1)."""
-
-    img_size: Size = Field(default=(256, 256), description="Frame height and width [px].")
-    patch_size: PositiveInt = Field(default=16, description="Side of a square patch [px].")
-    num_frames: PositiveInt = Field(default=64, description="Frames of the clips it learned from.")
-    tubelet_size: PositiveInt = Field(default=2, description="Frames that make one token.")
-    embed_dim: PositiveInt = Field(description="Channels of a token, D.")
-
-    @property
-    def width(self) -> int:
-        """Channels of a token inside the blocks."""
-        return self.embed_dim
-
-    @property
-    def grid_size(self) -> tuple[int, int]:
-        """Rows and columns of patches in a frame of `img_size`."""
-        return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """Patches in a frame of `img_size`, N."""
-        rows, columns = self.grid_size
-        return rows * columns
-
-    @model_validator(mode="after")
-    def _check_divisible(self) -> Self:
-        if any(side % self.patch_size for side in self.img_size):
-            raise ValueError(f"patch_size {self.patch_size} does not divide {self.img_size}")
-        if self.num_frames % self.tubelet_size:
-            raise ValueError(
-                f"tubelet_size {self.tubelet_size} does not divide {self.num_frames} frames"
-            )
-        return self
-
-
 class PredictorConfig(TransformerConfig):
     """What both predictors share: narrower blocks between two linear layers."""
 
+    rope: RopeFlavour = Field(
+        default="vjepa2", description="Rotary embedding; `vjepa2` is the published one."
+    )
     grid_size: Size = Field(default=(16, 16), description="Rows and columns of patches.")
     embed_dim: PositiveInt = Field(description="Channels of a token that comes in and goes out, D.")
     predictor_embed_dim: PositiveInt = Field(description="Channels of a token inside the blocks.")
@@ -131,6 +98,11 @@ class ACPredictorConfig(PredictorConfig):
     depth: PositiveInt = Field(default=24, description="Number of transformer blocks.")
     num_heads: PositiveInt = Field(default=16, description="Attention heads; divides the width.")
     action_dim: Literal[7] = Field(default=POSE_DIM, description="Numbers in actions and states.")
+    use_state: bool = Field(
+        default=True,
+        description="Condition every frame on the robot's pose, as published; without it there is "
+        "one token less per frame (the layout of jepa-wms).",
+    )
     use_extrinsics: bool = Field(
         default=False, description="Condition every frame on its camera's pose as well."
     )
@@ -138,13 +110,53 @@ class ACPredictorConfig(PredictorConfig):
         default=False,
         description="Predict the change of the tokens (starting from none) instead of the tokens.",
     )
+    max_frames: PositiveInt = Field(
+        default=32, description="Longest context it takes [frames]; the published one sees 32."
+    )
+
+    @property
+    def condition_tokens(self) -> int:
+        """Tokens per frame besides its patches: action, state and camera."""
+        return 1 + self.use_state + self.use_extrinsics
 
 
-class WorldModelConfig(_Config):
+class AttentiveProbeConfig(TransformerConfig):
+    """An attentive pooler over frozen tokens (arXiv 2506.09985, section 4)."""
+
+    embed_dim: PositiveInt = Field(description="Channels of a token, D.")
+    depth: PositiveInt = Field(
+        default=4, description="Number of blocks; the last one is cross attention of the queries."
+    )
+    num_heads: PositiveInt = Field(default=16, description="Attention heads; divides the width.")
+
+    @property
+    def width(self) -> int:
+        """Channels of a token inside the blocks."""
+        return self.embed_dim
+
+    @property
+    def norm_eps(self) -> float:
+        """What layer norms add to the variance: torch's default here, not the encoder's."""
+        return 1e-5
+
+
+def _encoder_kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "timm" if "timm_model" in value else "vit"
+    return "timm" if isinstance(value, TimmEncoderConfig) else "vit"
+
+
+AnyEncoderConfig = Annotated[
+    Annotated[EncoderConfig, Tag("vit")] | Annotated[TimmEncoderConfig, Tag("timm")],
+    Discriminator(_encoder_kind),
+]
+
+
+class WorldModelConfig(FrozenConfig):
     """A frozen encoder, an action-conditioned predictor, and the robot motion they were made for."""
 
     name: str = Field(min_length=1, description="What the server and logs call the model.")
-    encoder: EncoderConfig
+    encoder: AnyEncoderConfig
     predictor: ACPredictorConfig
     control_period_s: float = Field(gt=0, description="Real time that one action spans [s].")
     max_step_m: float = Field(gt=0, description="Largest translation per axis and action [m].")
@@ -156,9 +168,8 @@ class WorldModelConfig(_Config):
     max_gripper: float = Field(
         default=1.0, ge=0, le=1, description="Largest change of closedness per action."
     )
-    frame_geometry: Literal["centre_square"] = Field(
-        default="centre_square",
-        description="How a camera frame becomes `img_size`: centre square crop, then resize.",
+    frame_geometry: FrameGeometry = Field(
+        default="centre_square", description="How a camera frame becomes `img_size`."
     )
 
     @property
@@ -178,9 +189,15 @@ class WorldModelConfig(_Config):
                 f"the encoder makes {self.encoder.grid_size} patches, the predictor takes "
                 f"{self.predictor.grid_size}"
             )
-        if self.encoder.img_size[0] != self.encoder.img_size[1]:
+        if self.encoder.rope not in (None, self.predictor.rope):
             raise ValueError(
-                f"frame_geometry centre_square needs a square img_size, got {self.encoder.img_size}"
+                f"the encoder's rope is {self.encoder.rope!r}, the predictor's "
+                f"{self.predictor.rope!r}; flavours do not mix"
+            )
+        height, width = self.encoder.img_size
+        if self.frame_geometry == "centre_square" and height != width:
+            raise ValueError(
+                f"frame_geometry centre_square needs a square img_size, got {height} x {width}"
             )
         return self
 
@@ -209,13 +226,13 @@ def vjepa2_ac_vit_giant() -> WorldModelConfig:
     """V-JEPA 2-AC as published (`vjepa2-ac-vitg.pt`): ViT-g and a 24-block predictor.
 
     The control period is the physical time of its training steps: the recordings play at four
-    times the speed at which they were acquired, so "4 fps" are about one second apart.
+    times the speed at which they were acquired, so "4 fps" are 1.06 s apart.
     """
     return WorldModelConfig(
         name="vjepa2-ac-vitg",
         encoder=vit_giant_xformers(),
         predictor=ACPredictorConfig(embed_dim=1408),
-        control_period_s=1.0,
+        control_period_s=1.06,
         max_step_m=0.075,
         max_gripper=0.75,
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 _SHOWN = 20  # keys listed per kind in a message; a wrong preset misses hundreds
 
 
@@ -13,6 +16,14 @@ class ModelError(Exception):
 
 class InvalidInputError(ModelError):
     """A tensor has the wrong shape, type or values for the network it was given to."""
+
+
+class RopeMismatchError(ModelError):
+    """Weights that learned with one rotary embedding met code or weights that use another."""
+
+
+class MissingDependencyError(ModelError):
+    """An optional package is needed for this and is not installed."""
 
 
 class ConfigurationError(ModelError):
@@ -25,6 +36,14 @@ class CheckpointNotFoundError(ModelError):
 
 class CorruptCheckpointError(ModelError):
     """A checkpoint is truncated, not a checkpoint, or carries more than tensors."""
+
+
+class UnsafeCheckpointError(CorruptCheckpointError):
+    """A checkpoint wants to import and run code when it is loaded."""
+
+
+class ConversionError(ModelError):
+    """A model has no equivalent in the layout it shall be converted to."""
 
 
 class CheckpointMismatchError(ModelError):
@@ -59,6 +78,22 @@ class CheckpointMismatchError(ModelError):
             f"{source} does not fit the configured network; choose the configuration that belongs "
             "to these weights\n" + "\n".join(lines)
         )
+
+
+def require_finite(**values: Tensor) -> None:
+    """Refuse tensors with numbers that are not finite.
+
+    Raises:
+        InvalidInputError: Names the first such tensor.
+    """
+    if torch.compiler.is_compiling():  # the answer would cut the graph in two
+        return
+    for name, value in values.items():
+        if not bool(torch.isfinite(value).all()):
+            count = int((~torch.isfinite(value)).sum())
+            raise InvalidInputError(
+                f"{name}: {count} of {value.numel()} numbers are not finite; refuse them upstream"
+            )
 
 
 def _enumerate(keys: Sequence[str]) -> str:

@@ -7,15 +7,16 @@ Letters in shapes: B samples, N tokens, D channels of a token, C channels of a h
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.config import TransformerConfig
 from models.rope import Rotary
 
-NORM_EPS = 1e-6
 _INITIAL_STD = 0.02
 _SHORT_SEQUENCE = 512  # tokens
 
@@ -29,19 +30,27 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, rotary: Rotary, allowed: Tensor | None = None) -> Tensor:
-        """Let every token `[B, N, D]` attend to those `allowed` (bool `[N, N]`; None: to all)."""
+    def forward(self, x: Tensor, rotary: Rotary | None, allowed: Tensor | None = None) -> Tensor:
+        """Let every token attend to others.
+
+        Args:
+            x: Tokens `[B, N, D]`.
+            rotary: Their positions; None: they have none, or carry them already.
+            allowed: Who may see whom, bool `[N, N]` or `[B, 1, N, N]`; None: all see all.
+        """
         qkv: Tensor = self.qkv(x)
         # [B, N, 3 D] -> three times [B, heads, N, C]
         q, k, v = qkv.view(*x.shape[:2], 3, self._num_heads, -1).permute(2, 0, 3, 1, 4)
-        y = attend(rotary.rotate(q), rotary.rotate(k), v, allowed)
+        if rotary is not None:
+            q, k = rotary.rotate(q), rotary.rotate(k)
+        y = attend(q, k, v, allowed)
         output: Tensor = self.proj(y.transpose(1, 2).flatten(2))
         return output
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention of `[B, heads, N, C]`; see `Attention` for `allowed`."""
-    if q.device.type != "cpu" or q.shape[-2] > _SHORT_SEQUENCE:
+    if q.device.type != "cpu" or k.shape[-2] > _SHORT_SEQUENCE:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     # The fused CPU kernel is made for long sequences; on a frame or two it takes up to three times
     # as long as these products, forwards in bfloat16 and backwards in both types.
@@ -72,21 +81,51 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         dim = config.width
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.attn = Attention(dim, config.num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(dim, eps=config.norm_eps)
         self.mlp = MLP(dim, int(dim * config.mlp_ratio))
 
-    def forward(self, x: Tensor, rotary: Rotary, allowed: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary | None, allowed: Tensor | None = None) -> Tensor:
         """Transform tokens `[B, N, D]`; see `Attention` for the rest."""
         x = x + self.attn(self.norm1(x), rotary, allowed)
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
 
 
-def make_blocks(config: TransformerConfig) -> nn.ModuleList:
-    """Build the stack of blocks that a configuration describes."""
-    return nn.ModuleList(Block(config) for _ in range(config.depth))
+def make_blocks(config: TransformerConfig, depth: int | None = None) -> nn.ModuleList:
+    """Build the stack of blocks that a configuration describes, or `depth` of them."""
+    return nn.ModuleList(Block(config) for _ in range(config.depth if depth is None else depth))
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module],
+    x: Tensor,
+    rotary: Rotary | None,
+    allowed: Tensor | None = None,
+    *,
+    checkpoint_activations: bool = False,
+) -> Tensor:
+    """Send tokens `[B, N, D]` through blocks; recompute activations backwards where asked to."""
+    for block in blocks:
+        x = run_block(block, x, rotary, allowed, checkpoint_activations=checkpoint_activations)
+    return x
+
+
+def run_block(
+    block: nn.Module,
+    x: Tensor,
+    rotary: Rotary | None,
+    allowed: Tensor | None = None,
+    *,
+    checkpoint_activations: bool = False,
+) -> Tensor:
+    """Send tokens `[B, N, D]` through one block; see `run_blocks`."""
+    if checkpoint_activations and torch.is_grad_enabled():
+        y: Tensor = checkpoint(block, x, rotary, allowed, use_reentrant=False)
+    else:
+        y = block(x, rotary, allowed)
+    return y
 
 
 def initialise(network: nn.Module) -> None:

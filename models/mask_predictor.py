@@ -11,23 +11,31 @@ import torch
 from torch import Tensor, nn
 
 from models.config import MaskPredictorConfig
-from models.layers import NORM_EPS, initialise, make_blocks
+from models.errors import InvalidInputError
+from models.layers import initialise, make_blocks, run_blocks
 from models.rope import grid_rotary
+from models.token_masks import stack_masks
 
 
 class MaskPredictor(nn.Module):
-    """Predict the tokens of hidden patches from those of visible ones."""
+    """Predict the tokens of hidden patches from those of visible ones.
+
+    Attributes:
+        checkpoint_activations: Recompute the blocks in the backward pass instead of keeping what
+            they computed; less memory, more time, the same gradients.
+    """
 
     def __init__(self, config: MaskPredictorConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_activations = False
         width = config.predictor_embed_dim
         self.predictor_embed = nn.Linear(config.embed_dim, width)
         self.mask_tokens = nn.ParameterList(
             nn.Parameter(torch.zeros(1, 1, width)) for _ in range(config.num_mask_tokens)
         )
         self.predictor_blocks = make_blocks(config)
-        self.predictor_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.predictor_norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.predictor_proj = nn.Linear(width, config.embed_dim)
         initialise(self)
 
@@ -50,9 +58,18 @@ class MaskPredictor(nn.Module):
 
         Returns:
             Predicted tokens `[B, M, D]`, not normalised, in the order of `target_masks`.
+
+        Raises:
+            InvalidInputError: Tokens and masks do not belong to each other or to the network.
         """
-        targets = torch.cat(list(target_masks))
-        ids = torch.cat([torch.cat(list(context_masks)), targets], dim=1)
+        targets = stack_masks("target_masks", target_masks, len(context))
+        visible = stack_masks("context_masks", context_masks, len(context))
+        if context.shape != (*visible.shape, self.config.embed_dim):
+            raise InvalidInputError(
+                f"context has shape {list(context.shape)}; its masks need "
+                f"{[*visible.shape, self.config.embed_dim]}"
+            )
+        ids = torch.cat([visible, targets], dim=1)
         x: Tensor = self.predictor_embed(context)
         placeholder = self.mask_tokens[mask_index % len(self.mask_tokens)].to(x.dtype)
         x = torch.cat([x, placeholder.expand(*targets.shape, -1)], dim=1)
@@ -61,10 +78,12 @@ class MaskPredictor(nn.Module):
         # reference sorts by position and back, which leaves the result as it is.
         rows, columns = self.config.grid_size
         frames = int(ids.max()) // (rows * columns) + 1
-        rotary = grid_rotary(frames, rows, columns, self.config.head_dim, x.dtype, x.device)
-        rotary = rotary.select(ids)
-        for block in self.predictor_blocks:
-            x = block(x, rotary)
+        rotary = grid_rotary(
+            frames, rows, columns, self.config.head_dim, x.dtype, x.device, self.config.rope
+        ).select(ids)
+        x = run_blocks(
+            self.predictor_blocks, x, rotary, checkpoint_activations=self.checkpoint_activations
+        )
 
         x = self.predictor_norm(x[:, -targets.shape[1] :])
         predicted: Tensor = self.predictor_proj(x)

@@ -1,9 +1,11 @@
-"""Rotary position embedding over space and time, with the published V-JEPA 2 angles.
+"""Rotary position embedding over space and time, in the two flavours of published weights.
 
 The channels of a head are split into a part for time, one for the row, one for the column, and a
-rest that is not rotated. Channels are rotated in neighbouring pairs, but the published code *tiles*
-the frequencies (`w0 w1 .. w0 w1 ..`) where pairs would need them repeated (`w0 w0 w1 w1 ..`), so the
-two channels of a pair turn by different angles. The weights were trained that way, so it stays.
+rest that is not rotated. Channels are rotated in neighbouring pairs. Flavour `vjepa2` *tiles* the
+frequencies (`w0 w1 .. w0 w1 ..`) where pairs would need them repeated (`w0 w0 w1 w1 ..`), so the two
+channels of a pair turn by different angles. The weights were trained that way, so it stays.
+Flavour `vjepa2_1` repeats them, which makes true rotations, and stretches rows and columns of any
+grid to those of a 256 px frame (0 to 15).
 
 Tables are built once for every grid, type and device and then kept.
 """
@@ -16,7 +18,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from models.encoder_config import RopeFlavour
+
 _BASE = 10_000.0
+_SCALED_GRID = 16  # rows and columns of the grid that `vjepa2_1` stretches others to
 _CACHED_TABLES = 64
 
 
@@ -45,11 +50,17 @@ def axis_channels(head_dim: int) -> int:
 
 @lru_cache(maxsize=_CACHED_TABLES)
 def grid_rotary(
-    frames: int, rows: int, columns: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    frames: int,
+    rows: int,
+    columns: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    flavour: RopeFlavour = "vjepa2",
 ) -> Rotary:
     """Return the table of a grid of patches `[frames * rows * columns, head_dim]`, in raster order."""
-    positions = torch.stack(_grid_positions(frames, rows, columns))
-    return _table(positions, head_dim, dtype, device)
+    positions = torch.stack(_grid_positions(frames, rows, columns, flavour))
+    return _table(positions, head_dim, dtype, device, flavour)
 
 
 @lru_cache(maxsize=_CACHED_TABLES)
@@ -61,40 +72,52 @@ def conditioned_rotary(
     head_dim: int,
     dtype: torch.dtype,
     device: torch.device,
+    flavour: RopeFlavour = "vjepa2",
 ) -> Rotary:
     """Return the table of frames that each start with `conditions` tokens that have no place.
 
     Such a token (action, state) stands at its frame's time, in row and column 0, where nothing is
     rotated. The table is `[frames * (conditions + rows * columns), head_dim]`.
     """
-    patches = torch.stack(_grid_positions(frames, rows, columns)).view(3, frames, -1)
+    patches = torch.stack(_grid_positions(frames, rows, columns, flavour)).view(3, frames, -1)
     tokens = torch.zeros(3, frames, conditions)
     tokens[0] = torch.arange(frames).unsqueeze(1)
-    return _table(torch.cat([tokens, patches], dim=2).flatten(1), head_dim, dtype, device)
+    positions = torch.cat([tokens, patches], dim=2).flatten(1)
+    return _table(positions, head_dim, dtype, device, flavour)
 
 
-def _grid_positions(frames: int, rows: int, columns: int) -> list[Tensor]:
+def _grid_positions(frames: int, rows: int, columns: int, flavour: RopeFlavour) -> list[Tensor]:
     """Return time, row and column of every patch, each float32 `[frames * rows * columns]`."""
     axes = [torch.arange(size, dtype=torch.float32) for size in (frames, rows, columns)]
+    if flavour == "vjepa2_1":
+        axes[1:] = [axis * (_SCALED_GRID - 1) / max(len(axis) - 1, 1) for axis in axes[1:]]
     return [axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")]
 
 
-def _table(positions: Tensor, head_dim: int, dtype: torch.dtype, device: torch.device) -> Rotary:
+def _table(
+    positions: Tensor,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    flavour: RopeFlavour,
+) -> Rotary:
     """Build the table of tokens at `positions` `[3, N]`."""
     # A table made while inference mode is on could never be used in training again.
     with torch.inference_mode(mode=False):
         size = axis_channels(head_dim)
         angles = torch.zeros(positions.shape[1], head_dim)
         for axis, position in enumerate(positions):
-            angles[:, axis * size : (axis + 1) * size] = _axis_angles(position, size, dtype)
+            turned = _axis_angles(position, size, dtype, flavour)
+            angles[:, axis * size : (axis + 1) * size] = turned
         sine = angles.sin()
         sine[:, ::2] *= -1.0  # a pair (a, b) becomes (a cos - b sin, b cos + a sin)
         return Rotary(angles.cos().to(device, dtype), sine.to(device, dtype))
 
 
-def _axis_angles(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Return angles `[N, size]` of one axis, tiled as the published weights expect."""
+def _axis_angles(position: Tensor, size: int, dtype: torch.dtype, flavour: RopeFlavour) -> Tensor:
+    """Return angles `[N, size]` of one axis, ordered as the flavour's weights expect."""
     # The reference rounds the exponent to the type it computes in, so half precision differs.
     exponent = torch.arange(size // 2).to(dtype) / (size / 2)
     frequency = 1.0 / _BASE ** exponent.float()
-    return (position.unsqueeze(1) * frequency).repeat(1, 2)
+    angles = position.unsqueeze(1) * frequency
+    return angles.repeat(1, 2) if flavour == "vjepa2" else angles.repeat_interleave(2, dim=1)

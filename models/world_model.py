@@ -12,9 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.ac_predictor import ACPredictor
-from models.config import WorldModelConfig
-from models.encoder import VisionTransformer
-from models.errors import InvalidInputError
+from models.config import (
+    ACPredictorConfig,
+    EncoderConfig,
+    TimmEncoderConfig,
+    WorldModelConfig,
+)
+from models.encoders import Encoder, build_encoder
+from models.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    RopeMismatchError,
+    require_finite,
+)
 from models.poses import compose
 from models.preprocess import preprocess_frames
 
@@ -26,20 +36,27 @@ class WorldModel(nn.Module):
         config: The configuration of both, and the robot motion they were made for.
         encoder: The encoder, frozen or about to be; randomly initialised by default.
         predictor: The predictor; randomly initialised by default.
+
+    Raises:
+        InvalidInputError: The predictor needs camera extrinsics.
+        RopeMismatchError: A network rotates otherwise than the configuration says.
+        ConfigurationError: A network is not the configured one.
     """
 
     def __init__(
         self,
         config: WorldModelConfig,
-        encoder: VisionTransformer | None = None,
+        encoder: Encoder | None = None,
         predictor: ACPredictor | None = None,
     ) -> None:
         super().__init__()
         if config.predictor.use_extrinsics:
             raise InvalidInputError("planning does not know camera extrinsics; use a model without")
         self.config = config
-        self.encoder = encoder if encoder is not None else VisionTransformer(config.encoder)
+        self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         self.predictor = predictor if predictor is not None else ACPredictor(config.predictor)
+        _check_configured("encoder", self.encoder.config, config.encoder)
+        _check_configured("predictor", self.predictor.config, config.predictor)
 
     @property
     def tokens_per_frame(self) -> int:
@@ -57,7 +74,7 @@ class WorldModel(nn.Module):
         return self.config.encoder.img_size
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Encode frames one by one, each repeated to fill a tubelet.
+        """Encode frames one by one, each repeated to fill what the encoder takes as an image.
 
         Args:
             frames: uint8 RGB `[B, H, W, 3]` of any size, on any device; see `preprocess_frames` for
@@ -69,9 +86,10 @@ class WorldModel(nn.Module):
         Raises:
             InvalidInputError: The frames are not uint8 `[B, H, W, 3]`.
         """
-        pixels = preprocess_frames(frames.to(self._weight.device), self.frame_size)
-        pixels = pixels.to(self._weight.dtype)
-        clip = pixels.unsqueeze(2).expand(-1, -1, self.config.encoder.tubelet_size, -1, -1)
+        pixels = preprocess_frames(
+            frames.to(self._weight.device), self.frame_size, self.config.frame_geometry
+        ).to(self._weight.dtype)
+        clip = pixels.unsqueeze(2).expand(-1, -1, self.config.encoder.frames_per_image, -1, -1)
         return normalise(self.encoder(clip))
 
     def step(self, tokens: Tensor, actions: Tensor, states: Tensor) -> Tensor:
@@ -88,7 +106,7 @@ class WorldModel(nn.Module):
         Raises:
             InvalidInputError: Shapes do not fit, or a number is not finite.
         """
-        _check_finite(actions=actions, states=states)
+        require_finite(actions=actions, states=states)
         return self._step(tokens, actions, states)
 
     def rollout(self, tokens: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +128,7 @@ class WorldModel(nn.Module):
                 f"state has shape {list(state.shape)} and actions {list(actions.shape)}; expected "
                 "[B, 7] and [B, H, 7] with H >= 1"
             )
-        _check_finite(actions=actions, state=state)
+        require_finite(actions=actions, state=state)
         frames, states = [tokens], [state]
         for index in range(actions.shape[1]):
             predicted = self._step(
@@ -122,7 +140,8 @@ class WorldModel(nn.Module):
 
     def _step(self, tokens: Tensor, actions: Tensor, states: Tensor) -> Tensor:
         dtype = self._weight.dtype
-        predicted = self.predictor(tokens.to(dtype), actions.to(dtype), states.to(dtype))
+        known = states.to(dtype) if self.config.predictor.use_state else None
+        predicted = self.predictor(tokens.to(dtype), actions.to(dtype), known)
         return normalise(predicted[:, -self.tokens_per_frame :])
 
     @property
@@ -135,9 +154,15 @@ def normalise(tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens.float(), tokens.shape[-1:])
 
 
-def _check_finite(**values: Tensor) -> None:
-    for name, value in values.items():
-        if not bool(torch.isfinite(value).all()):
-            raise InvalidInputError(
-                f"{name} hold numbers that are not finite; refuse them upstream"
-            )
+def _check_configured(
+    name: str,
+    found: EncoderConfig | TimmEncoderConfig | ACPredictorConfig,
+    expected: EncoderConfig | TimmEncoderConfig | ACPredictorConfig,
+) -> None:
+    if found.rope != expected.rope:
+        raise RopeMismatchError(
+            f"the {name} rotates with flavour {found.rope!r}, the configuration says "
+            f"{expected.rope!r}; weights of one flavour mean nothing in the other"
+        )
+    if found != expected:
+        raise ConfigurationError(f"the {name} was built as {found}; configured is {expected}")

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     """Numbers that the search multiplies: auto takes bfloat16 where the hardware is built for it."""
     torch_threads: int | None = Field(default=None, ge=1)
     """CPU threads of the planning worker; None leaves the choice to torch."""
-    control_period_s: float | None = Field(default=None, gt=0)
+    control_period_s: float | None = Field(default=None, ge=1e-3, le=60)
     """Seconds per action [s], where the model's own configuration is to be overruled."""
     max_step_m: float | None = Field(default=None, gt=0, le=1)
     """Largest displacement per axis and action [m], where the model's own box is to be narrowed."""

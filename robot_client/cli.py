@@ -88,9 +88,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--http", default=DEFAULT_URL, help="the same over HTTP (default %(default)s)")
     add("--token", help="the server's PLANNER_TOKEN, where it has one")
     add("--planner", help="one of the server's planners; default: its own choice")
-    add("--max-speed", type=float, default=0.25, help="cap for a real arm [m/s] (%(default)s)")
+    add("--max-speed", type=_speed, default=0.25, help="cap for a real arm [m/s] (%(default)s)")
     add("--seed", type=int, default=0, help="of the planner's search (default %(default)s)")
     add("--runs", type=Path, default=Path("runs"), help="where runs are kept (%(default)s/)")
+
+
+def _speed(text: str) -> float:
+    """A speed cap in m/s: above 0, at most 1."""
+    if not 0.0 < (speed_m_s := float(text)) <= 1.0:  # not a number fails, too
+        raise argparse.ArgumentTypeError(f"{text} m/s; more than 0 and at most 1 is allowed")
+    return speed_m_s
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

@@ -92,6 +92,9 @@ class _Server(Child):
         self._started = time.monotonic()
         environment = {
             "PLANNER_ZMQ_ENDPOINT": "tcp://127.0.0.1:*",
+            # What the shell has set for a server in the lab is not meant for this one.
+            "PLANNER_CONFIG": "",
+            "PLANNER_TOKEN": "",
             # One core stays free for the simulator's physics, which must keep up with time.
             "PLANNER_TORCH_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
         }

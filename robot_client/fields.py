@@ -20,7 +20,7 @@ POSE_DIM = 7
 MAX_HORIZON = 64
 MAX_SEQ = 2**63 - 1
 
-Frame: TypeAlias = "npt.NDArray[np.uint8] | EncodedImage"
+Frame: TypeAlias = npt.NDArray[np.uint8] | EncodedImage
 States: TypeAlias = npt.NDArray[np.float64]
 Check: TypeAlias = Callable[[str, Any], Any]
 

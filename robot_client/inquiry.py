@@ -24,7 +24,7 @@ class NoPlanError(Exception):
 
 
 class PatienceLostError(Exception):
-    """So many periods in a row without a usable plan that the run must end."""
+    """The run must end: too many periods in a row without a usable plan, or another model answers."""
 
 
 @dataclass
@@ -95,15 +95,21 @@ class Inquiry:
     def _refused(self, reply: ErrorReply) -> None:
         reason = f"the server refused: {reply.code}: {reply.message}"
         self.miss(reason)
-        if reply.code == "unknown_session":
+        # A server with a token forgets the greeting with the connection, which ZMQ renews unasked.
+        if reply.code in ("unknown_session", "unauthorised"):
             self._call_again()
         time.sleep(self.period_s)
         raise NoPlanError(reason)
 
     def _call_again(self) -> None:
         try:
-            self.link.recover()
+            welcome = self.link.recover()
         except (ServerUnreachableError, ServerRefusedError) as error:
             logger.warning("%s", error)
             return
+        if welcome.control_period_s != self.period_s:
+            raise PatienceLostError(
+                f"the server came back with a control period of {welcome.control_period_s:g} s "
+                f"instead of {self.period_s:g} s; start the run again for the model it serves now"
+            )
         raise NoPlanError("the connection was lost and is back")

@@ -67,14 +67,16 @@ class RunEnd:
     Attributes:
         is_complete: Every sub-goal had its turn.
         reason: One sentence.
-        steps: Plans executed.
+        steps: Plans followed; in a dry run, plans that were only looked at.
         missed: Control periods without a usable plan.
+        is_dry_run: The arm was never told to move.
     """
 
     is_complete: bool
     reason: str
     steps: int
     missed: int
+    is_dry_run: bool
 
 
 @dataclass(eq=False)
@@ -117,16 +119,19 @@ class ControlLoop:
             is_complete, reason = False, str(lost)
         finally:
             self.arm.stop()
-        return RunEnd(is_complete, reason, self._executed, inquiry.missed_total)
+        missed, is_dry_run = inquiry.missed_total, not self.is_moving_allowed
+        return RunEnd(is_complete, reason, self._executed, missed, is_dry_run)
 
     def _pass(self, progress: TaskProgress, inquiry: Inquiry) -> None:
         """Look, ask, check, move, wait for the period's end."""
         record = StepRecord(self._executed, progress.goal_index)
         filtered = self._plan(record, inquiry)
-        if filtered is None:
+        if filtered is None or record.act is None:
             self.on_step(record)
             return
-        is_over = progress.has_arrived(float(np.linalg.norm(filtered.action[poses.POSITION])))
+        # The planner's own step: one that safety cut short at a wall is no arrival.
+        planned_step_m = float(np.linalg.norm(record.act.actions[0, poses.POSITION]))
+        is_over = progress.has_arrived(planned_step_m)
         if not is_over:
             self._move(record, filtered, inquiry.period_s)
             self._executed += 1
@@ -151,7 +156,9 @@ class ControlLoop:
             return None
         age_s = time.monotonic() - observation.t_capture
         record.latency_ms = 1000 * age_s
-        asked = Asked(observation.session, observation.seq, observation.goal_index, age_s)
+        moved_m = (self.arm.state().pose - observation.state)[poses.POSITION]
+        drift_m = float(np.linalg.norm(moved_m))
+        asked = Asked(observation.session, observation.seq, observation.goal_index, age_s, drift_m)
         filtered = filter_plan(record.act, observation.state, asked, self.task.safety)
         record.filtered, record.problem = filtered, filtered.refusal
         if filtered.refusal is not None:

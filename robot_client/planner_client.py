@@ -248,6 +248,8 @@ class PlannerClient:
                 message = protocol.decode(parts[0] if len(parts) == 1 else b"")
             except ProtocolError as error:
                 self._ignore(f"a message that cannot be read: {error}")
+                if time.monotonic() >= deadline:
+                    return None  # however much rubbish lies ready
                 continue
             self._last_heard = time.monotonic()
             if not isinstance(message, Pong):

@@ -21,11 +21,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias, get_type_hints
 
-import numpy as np
-import numpy.typing as npt
-
 from robot_client import codec, fields
-from robot_client.codec import EncodedImage
 from robot_client.errors import ProtocolError
 from robot_client.fields import Check, Frame, States
 
@@ -191,10 +187,6 @@ class Observe(_Message):
     frame: Annotated[Frame, fields.frame]
     state: Annotated[States, fields.state]
     goal_index: _GoalIndex = 0
-
-    def rgb(self) -> npt.NDArray[np.uint8]:
-        """The frame as uint8 RGB [H, W, 3], decompressed where needed."""
-        return self.frame.decode() if isinstance(self.frame, EncodedImage) else self.frame
 
 
 @dataclass(frozen=True, eq=False)

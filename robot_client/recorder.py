@@ -55,7 +55,7 @@ class Recorder:
         self._goals = goals
         self._previous_pose: npt.NDArray[np.float64] | None = None
         self.goal_index = 0
-        self.last_frame: Frame | None = None
+        self._has_start = False
         self.folder = folder
         for index, goal in enumerate(goals):
             write_png(self.folder / f"goal-{index}.png", goal)
@@ -76,10 +76,9 @@ class Recorder:
     def add(self, record: StepRecord, truth: Truth | None = None) -> None:
         """Append one pass of the loop, with the simulator's truth where there is one."""
         self.goal_index = min(record.goal_index, len(self._goals) - 1)
-        if record.captured is not None:
-            if self.last_frame is None:
-                write_png(self.folder / "start.png", record.captured.frame)
-            self.last_frame = record.captured.frame
+        if record.captured is not None and not self._has_start:
+            write_png(self.folder / "start.png", record.captured.frame)
+            self._has_start = True
         pose = None if record.state is None else record.state.pose
         line = {"time": datetime.now(timezone.utc).isoformat(), **as_json(record)}
         line["simulator_truth"] = None if truth is None else asdict(truth)

@@ -79,13 +79,12 @@ def carry_out(
     try:
         end = _loop(task, robot, link, recorder, status)
     except KeyboardInterrupt:
-        _write(task, link, recorder, _cut_short(status, "interrupted"), None)
+        _write(task, link, recorder, _cut_short(status, robot, "interrupted"), None)
         raise
     except RobotClientError as error:
-        _write(task, link, recorder, _cut_short(status, str(error)), None)
+        _write(task, link, recorder, _cut_short(status, robot, str(error)), None)
         raise
-    truth = None if supervisor is None else supervisor.truth()
-    return _write(task, link, recorder, end, truth)
+    return _write(task, link, recorder, end, status.truth())
 
 
 def _loop(
@@ -108,8 +107,14 @@ def _loop(
     return end
 
 
-def _cut_short(status: "_Status", reason: str) -> RunEnd:
-    return RunEnd(is_complete=False, reason=reason, steps=status.executed, missed=0)
+def _cut_short(status: "_Status", robot: Robot, reason: str) -> RunEnd:
+    return RunEnd(
+        is_complete=False,
+        reason=reason,
+        steps=status.executed,
+        missed=status.missed,
+        is_dry_run=not robot.is_moving_allowed,
+    )
 
 
 def _write(
@@ -148,16 +153,19 @@ class _Status:
         self._recorder = recorder
         self._supervisor = supervisor
         self.executed = 0
+        self.missed = 0
 
     def on_step(self, record: StepRecord) -> None:
         self.executed += record.is_executed
-        truth = None if self._supervisor is None else self._ask(self._supervisor)
+        self.missed += record.problem is not None
+        truth = self.truth()
         self._recorder.add(record, truth)
         say(self._line(record, truth))
 
-    def _ask(self, supervisor: Supervisor) -> Truth | None:
+    def truth(self) -> Truth | None:
+        """What the simulator says now; None on hardware, and where it does not answer."""
         try:
-            return supervisor.truth()
+            return None if self._supervisor is None else self._supervisor.truth()
         except RobotClientError as error:
             logger.warning("%s", error)
             return None
@@ -194,6 +202,8 @@ def _keep_last_frame(camera: Camera, recorder: Recorder) -> None:
 def _headline(end: RunEnd, truth: Truth | None) -> str:
     if not end.is_complete:
         return f"STOPPED after {end.steps} steps: {end.reason}"
+    if end.is_dry_run:
+        return f"DRY RUN over after {end.steps} plans; the arm was not told to move"
     if truth is None:
         return f"DONE after {end.steps} steps; whether the task succeeded is for you to judge"
     word = "SUCCESS" if truth.is_success else "NOT ACHIEVED"

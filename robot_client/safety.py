@@ -38,8 +38,10 @@ class SafetyLimits(BaseModel):
     """Largest rotation about any axis per control period [rad]."""
     min_fingertip_z_m: float = 0.005
     """Lowest height of the fingertips over the base plane [m]; the table's top belongs here."""
-    max_observation_age_s: Annotated[float, Field(gt=0)] = 10.0
+    max_observation_age_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     """Oldest observation a plan may rest on [s]; the arm stands still while it waits."""
+    max_drift_m: Annotated[float, Field(gt=0, le=0.1)] = 0.02
+    """How far the flange may have moved since the observation [m]: pushed by hand, or not at rest."""
 
     @model_validator(mode="after")
     def _is_box(self) -> Self:
@@ -62,12 +64,14 @@ class Asked:
         seq: Sequence number of its newest observation.
         goal_index: Goal it asked for.
         age_s: Time since that observation's capture [s].
+        drift_m: How far the flange has moved since then [m].
     """
 
     session: str
     seq: int
     goal_index: int
     age_s: float
+    drift_m: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +141,9 @@ def _mismatch(act: Act, asked: Asked, limits: SafetyLimits) -> str | None:
     if not asked.age_s <= limits.max_observation_age_s:
         oldest = limits.max_observation_age_s
         return f"the observation is {asked.age_s:.2f} s old; at most {oldest:.2f} s"
+    if not asked.drift_m <= limits.max_drift_m:
+        most = f"at most {100 * limits.max_drift_m:.1f} cm"
+        return f"the arm has moved {100 * asked.drift_m:.1f} cm since the observation; {most}"
     return None
 
 

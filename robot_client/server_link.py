@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robot_client.errors import ServerRefusedError
+from robot_client.errors import RobotClientError, ServerRefusedError
 from robot_client.planner_client import PlannerClient
 from robot_client.protocol import Welcome
 from robot_client.rest import RestClient, SessionOptions
@@ -35,9 +35,13 @@ class ServerLink:
             ServerUnreachableError, ServerRefusedError: With the remedy.
         """
         session = self.rest.create_session(self.options)
-        stored = self.rest.put_goals(session, self.goals)
-        logger.info("session %s with %d goal images", session, len(stored))
-        return self.client.connect(session)
+        try:
+            stored = self.rest.put_goals(session, self.goals)
+            logger.info("session %s with %d goal images", session, len(stored))
+            return self.client.connect(session)
+        except RobotClientError:
+            self._forget(session)
+            raise
 
     def recover(self) -> Welcome:
         """Take the session up again; where the server has forgotten it, open another.
@@ -56,3 +60,10 @@ class ServerLink:
     def close(self) -> None:
         """End the session and free the socket."""
         self.client.close()
+
+    def _forget(self, session: str) -> None:
+        """End a session that was never taken up; the server keeps only so many."""
+        try:
+            self.rest.delete_session(session)
+        except RobotClientError as error:
+            logger.debug("session %s stays until it is idle for too long: %s", session, error)

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20
 _MAX_SIDE_PX = 512
+_MAX_INCOMING_BYTES = 4096  # subscriptions and requests are short
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class CameraStream:
             self._publish()
         except SimulationError as error:
             self._failure = error
+            logger.error("the camera has stopped: %s", error)
         finally:
             self._began.set()
 
@@ -162,6 +164,7 @@ def bind(kind: int, endpoint: str) -> Any:
     """
     endpoint_socket: Any = zmq.Context.instance().socket(kind)
     endpoint_socket.setsockopt(zmq.SNDHWM, 2)
+    endpoint_socket.setsockopt(zmq.MAXMSGSIZE, _MAX_INCOMING_BYTES)  # of no effect once bound
     try:
         endpoint_socket.bind(endpoint)
     except zmq.ZMQError as error:

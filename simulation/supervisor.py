@@ -27,7 +27,6 @@ from simulation.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
-_MAX_REQUEST_BYTES = 4096
 _MAX_REPLY_BYTES = 8 << 20
 _POLL_MS = 100
 
@@ -89,7 +88,6 @@ class Supervisor:
         self._sheet = _pack_task(task)
         self._stopping = threading.Event()
         self._socket = bind(zmq.REP, endpoint)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:

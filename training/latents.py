@@ -25,7 +25,7 @@ def encode_frames(encoder: VisionTransformer, frames: Tensor) -> Tensor:
     """
     config = encoder.config
     pixels = preprocess_frames(frames, config.img_size)
-    clip = pixels.unsqueeze(2).expand(-1, -1, config.tubelet_size, -1, -1)
+    clip = pixels.unsqueeze(2).expand(-1, -1, config.frames_per_image, -1, -1)
     with torch.autocast("cpu", torch.bfloat16):
         tokens = encoder(clip).float()
     return F.layer_norm(tokens, (tokens.shape[-1],))

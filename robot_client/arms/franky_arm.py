@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from robot_client.arms.arm import ArmState
 from robot_client.arms.frames import end_effector_matrix, flange_pose
-from robot_client.arms.gripper import GripperSettings, GripperThread, Intent
+from robot_client.arms.gripper import FRANKY_ERRORS, GripperSettings, GripperThread, Intent
 from robot_client.errors import ArmError
 from trajectories import poses
 
@@ -89,7 +89,7 @@ class FrankyArm:
             )
             self._robot.translation_velocity_limit.set(self._settings.max_speed_m_s)
             self._robot.rotation_velocity_limit.set(self._settings.max_rotation_rad_s)
-        except franky.Exception as error:
+        except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the connection: {error}") from error
         if self._robot.has_errors:
             text = f"the arm at {self._host} reports errors: {self._robot.state.current_errors}"
@@ -97,9 +97,12 @@ class FrankyArm:
         self._gripper.start()
 
     def state(self) -> ArmState:
-        """Measured flange pose and closedness."""
-        state = self._connected().state
-        now = time.monotonic()
+        """Measured flange pose and closedness.
+
+        Raises:
+            ArmError: Arm or hand were lost.
+        """
+        state, now = self._robot_state(), time.monotonic()
         pose = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, self._gripper.closedness())
         return ArmState(pose, now)
 
@@ -109,8 +112,7 @@ class FrankyArm:
         Raises:
             ArmError: The arm has stopped itself (contact, limits); it stays stopped.
         """
-        robot = self._connected()
-        state = robot.state
+        state = self._robot_state()
         start = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, 0.0)
         factor = self._dynamics(poses.difference(start, pose), duration_s)
         target = franky.Affine(end_effector_matrix(pose, state.F_T_EE.matrix))
@@ -124,7 +126,7 @@ class FrankyArm:
 
         From positions, not from the reported velocities: those chatter on a simulated arm at rest.
         """
-        joints_rad, now = np.array(self._connected().state.q), time.monotonic()
+        joints_rad, now = np.array(self._robot_state().q), time.monotonic()
         if self._joints_before is None:
             self._joints_before = joints_rad, now
         before_rad, then = self._joints_before
@@ -161,7 +163,7 @@ class FrankyArm:
         except franky.ControlException as error:
             # How libfranka says that a motion was cut short; left unread it would fail the next one.
             logger.debug("stopped: %s", error)
-        except franky.Exception as error:
+        except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} did not take the stop: {error}") from error
 
     def disconnect(self) -> None:
@@ -176,6 +178,15 @@ class FrankyArm:
         if self._robot is None:
             raise ArmError(f"the arm at {self._host} is not connected; call connect() first")
         return self._robot
+
+    def _robot_state(self) -> franky.RobotState:
+        try:
+            return self._connected().state
+        except FRANKY_ERRORS as error:
+            raise ArmError(
+                f"the arm at {self._host} was lost: {error}. Look at it, check power, cable and "
+                "FCI, then run again."
+            ) from error
 
     def _knock(self) -> None:
         """Fail within `_CONNECT_TIMEOUT_S`; libfranka itself would wait for the system's limit."""
@@ -197,7 +208,7 @@ class FrankyArm:
                 f"the arm at {self._host} stopped itself: {error}. Look at it, clear the error "
                 "in Desk, then run again."
             ) from error
-        except franky.Exception as error:
+        except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the motion: {error}") from error
 
     def _dynamics(self, action: poses.Array, duration_s: float) -> franky.RelativeDynamicsFactor:

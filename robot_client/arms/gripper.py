@@ -19,6 +19,9 @@ from robot_client.errors import ArmError
 
 logger = logging.getLogger(__name__)
 
+#: What franky raises; its motion planner throws plain runtime errors.
+FRANKY_ERRORS = (franky.Exception, RuntimeError)
+
 _POLL_S = 0.02
 _ANY_WIDTH_M = 1.0  # a grasp counts whatever the object's size
 
@@ -61,14 +64,16 @@ class GripperThread:
         """Connect to the hand and start the thread.
 
         Raises:
-            ArmError: The hand does not answer.
+            ArmError: The hand does not answer, or is not homed.
         """
         try:
             gripper = franky.Gripper(self._host)
             self._read(gripper)
-        except franky.Exception as error:
+        except FRANKY_ERRORS as error:
             text = f"no Franka Hand at {self._host}: {error}. Is the hand enabled in Desk?"
             raise ArmError(text) from error
+        self._is_ending, self._is_busy = False, False
+        self._wanted = self._failure = None
         self._thread = threading.Thread(
             target=self._run, args=(gripper,), name="gripper", daemon=True
         )
@@ -111,7 +116,7 @@ class GripperThread:
             while (intent := self._next(gripper)) is not self._ENDED:
                 if intent is not None:
                     self._execute(gripper, intent)
-        except franky.Exception as error:
+        except (*FRANKY_ERRORS, ArmError) as error:
             logger.error("gripper lost: %s", error)
             with self._changed:
                 self._failure, self._is_busy, self._wanted = str(error), False, None
@@ -152,6 +157,9 @@ class GripperThread:
 
     def _read(self, gripper: Any) -> None:
         state = gripper.state
+        if not state.max_width > 0.0:
+            text = f"the Franka Hand at {self._host} says that it opens {state.max_width} m wide"
+            raise ArmError(f"{text}; home it in Desk, then run again")
         closedness = closedness_from_width(state.width, state.max_width)
         with self._changed:
             self._closedness = closedness

@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from models.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
+    load_encoder,
     load_published,
     load_world_model,
     published_state,
     read_published,
     save_world_model,
 )
-from models.config import WorldModelConfig, tiny
+from models.config import TimmEncoderConfig, WorldModelConfig, tiny
 from models.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
@@ -27,6 +28,7 @@ from models.errors import (
     CorruptCheckpointError,
     ModelError,
 )
+from models.model_card import CARD_FILE
 from models.world_model import WorldModel
 
 
@@ -186,7 +188,7 @@ def test_saving_again_replaces_the_model_and_leaves_nothing_else(
     tiny_model.predictor.predictor_norm.bias.fill_(2.0)
     save_world_model(tiny_model, tmp_path)
     assert_same_weights(load_world_model(tmp_path), tiny_model)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+    assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}
 
 
 def test_a_failed_save_leaves_the_older_model(
@@ -202,13 +204,45 @@ def test_a_failed_save_leaves_the_older_model(
     with pytest.raises(OSError, match="disk full"):
         save_world_model(tiny_model, tmp_path)
     assert_same_weights(load_world_model(tmp_path), tiny_model)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+    assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}
 
 
 def test_other_users_can_read_a_saved_model(tiny_model: WorldModel, tmp_path: Path) -> None:
     save_world_model(tiny_model, tmp_path)
     for path in tmp_path.iterdir():
         assert path.stat().st_mode & stat.S_IROTH
+
+
+def test_a_model_card_tells_what_the_weights_expect(tiny_model: WorldModel, tmp_path: Path) -> None:
+    save_world_model(tiny_model, tmp_path, metadata={"episodes": 1234})
+    card = (tmp_path / CARD_FILE).read_text()
+    for said in ("tiny", "32 x 32 px", "vjepa2", "centre_square", "1.0 s per action", "1234"):
+        assert said in card
+    save_world_model(tiny_model, tmp_path, metadata={"episodes": 99})
+    assert "1234" not in (tmp_path / CARD_FILE).read_text()
+
+
+def test_a_model_card_that_someone_wrote_is_kept(tiny_model: WorldModel, tmp_path: Path) -> None:
+    (tmp_path / CARD_FILE).write_text("# Mine\n")
+    save_world_model(tiny_model, tmp_path)
+    assert (tmp_path / CARD_FILE).read_text() == "# Mine\n"
+
+
+def test_a_frozen_image_encoder_is_part_of_the_model(tmp_path: Path) -> None:
+    encoder = TimmEncoderConfig(
+        img_size=(32, 32), patch_size=16, embed_dim=192, timm_model="vit_tiny_patch16_224"
+    )
+    predictor = tiny().predictor.model_copy(update={"grid_size": (2, 2), "embed_dim": 192})
+    config = tiny().model_copy(update={"encoder": encoder, "predictor": predictor})
+    model = WorldModel(config).eval()
+    save_world_model(model, tmp_path)
+    loaded = load_world_model(tmp_path)
+    assert_same_weights(loaded, model)
+    frames = torch.randint(0, 256, (1, 40, 40, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(loaded.encode(frames), model.encode(frames))
+    with pytest.raises(ConfigurationError, match="timm's vit_tiny"):
+        load_encoder(tmp_path)
 
 
 def edit_config(directory: Path, **changes: Any) -> None:

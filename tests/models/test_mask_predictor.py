@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from models.checkpoint import load_strictly, published_state
 from models.config import MaskPredictorConfig
+from models.errors import InvalidInputError
 from models.mask_predictor import MaskPredictor
 from models.world_model import WorldModel
 
@@ -77,3 +78,28 @@ def test_the_mask_index_chooses_a_placeholder_modulo_their_number(index: int) ->
     chosen = predictor(context, keep, hidden, mask_index=index)
     assert torch.equal(chosen, predictor(context, keep, hidden, mask_index=index + 3))
     assert not torch.equal(chosen, predictor(context, keep, hidden, mask_index=1))
+
+
+def test_tokens_and_masks_that_do_not_belong_together_are_refused() -> None:
+    predictor, context = make_predictor(), torch.randn(2, 3, 128)
+    keep, hidden = torch.tensor([[0, 3, 5]] * 2), torch.tensor([[4, 6]] * 2)
+    with pytest.raises(InvalidInputError, match=r"context has shape \[2, 3, 127\]"):
+        predictor(context[..., 1:], [keep], [hidden])
+    with pytest.raises(InvalidInputError, match=r"its masks need \[2, 2, 128\]"):
+        predictor(context, [keep[:, 1:]], [hidden])
+    with pytest.raises(InvalidInputError, match=r"target_masks .* 2 rows"):
+        predictor(context, [keep], [hidden[:1]])
+    with pytest.raises(InvalidInputError, match=r"float32.* expected int64"):
+        predictor(context, [keep], [hidden.float()])
+
+
+def test_recomputed_activations_give_the_same_gradients() -> None:
+    gradients = []
+    for is_saved in (False, True):
+        predictor = make_predictor()
+        predictor.checkpoint_activations = is_saved
+        ids = torch.tensor([[0, 3, 5]]), torch.tensor([[4, 6]])
+        predictor(torch.ones(1, 3, 128), ids[:1], ids[1:]).square().sum().backward()
+        gradients.append([weight.grad for weight in predictor.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)

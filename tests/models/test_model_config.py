@@ -1,5 +1,6 @@
 """Configurations refuse what would not work."""
 
+import json
 from typing import Any
 
 import pytest
@@ -86,3 +87,51 @@ def test_the_published_world_model_is_described_completely() -> None:
 def test_configurations_survive_json() -> None:
     config = vjepa2_ac_vit_giant()
     assert WorldModelConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_descriptions_written_before_there_were_options_keep_their_meaning() -> None:
+    """Fields that came later have defaults that are what the networks then were."""
+    transformer = {"depth": 2, "mlp_ratio": 4.0, "rope": "vjepa2"}
+    written = {
+        "name": "tiny",
+        "encoder": {
+            **transformer,
+            "num_heads": 3,
+            "img_size": [32, 32],
+            "patch_size": 8,
+            "num_frames": 4,
+            "tubelet_size": 2,
+            "embed_dim": 48,
+        },
+        "predictor": {
+            **transformer,
+            "num_heads": 2,
+            "grid_size": [4, 4],
+            "embed_dim": 48,
+            "predictor_embed_dim": 32,
+            "action_dim": 7,
+            "use_extrinsics": False,
+            "residual": False,
+        },
+        "control_period_s": 1.0,
+        "max_step_m": 0.15,
+        "max_rotation_rad": 0.0,
+        "max_gripper": 1.0,
+        "frame_geometry": "centre_square",
+    }
+    assert WorldModelConfig.model_validate_json(json.dumps(written)) == tiny()
+
+
+def test_an_unknown_key_of_either_kind_of_encoder_is_named() -> None:
+    for encoder in ({"timm_model": "x", "embed_dim": 8}, {"embed_dim": 48}):
+        values = tiny().model_dump() | {"encoder": {**encoder, "tubelets": 2}}
+        with pytest.raises(ValidationError, match="tubelets") as caught:
+            WorldModelConfig.model_validate(values)
+        kinds = {str(error["loc"][1]) for error in caught.value.errors()}
+        assert kinds == {"timm" if "timm_model" in encoder else "vit"}
+
+
+def test_a_width_that_no_sine_cosine_table_has_is_refused() -> None:
+    values = tiny().encoder.model_dump() | {"rope": None, "embed_dim": 36}
+    with pytest.raises(ValidationError, match="divisible by 8, got 36"):
+        EncoderConfig.model_validate(values)

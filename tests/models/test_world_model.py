@@ -144,6 +144,18 @@ def test_shapes_that_do_not_fit_are_refused(tiny_model: WorldModel) -> None:
         tiny_model.encode(torch.zeros(1, 40, 50, 4, dtype=torch.uint8))
 
 
+def test_a_model_without_a_state_token_plans_whatever_the_pose() -> None:
+    config = tiny()
+    predictor = config.predictor.model_copy(update={"use_state": False})
+    torch.manual_seed(0)
+    model = WorldModel(config.model_copy(update={"predictor": predictor})).eval()
+    context, actions = model.encode(random_frames(1)), torch.rand(1, 2, 7) * 0.1
+    here, states = model.rollout(context, torch.zeros(1, 7), actions)
+    there, _ = model.rollout(context, torch.full((1, 7), 0.4), actions)
+    assert torch.equal(here, there)
+    torch.testing.assert_close(states[:, 0], compose(torch.zeros(1, 7), actions[:, 0]))
+
+
 def test_a_predictor_that_needs_camera_poses_cannot_plan() -> None:
     config = tiny()
     predictor = config.predictor.model_copy(update={"use_extrinsics": True})

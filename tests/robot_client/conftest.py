@@ -38,6 +38,7 @@ class StandIn:
         on_observe: Gets each observation and a function that sends bytes to the robot.
         observed: Everything that arrived, in order.
         known_sessions: Others are answered with unknown_session.
+        is_refusing_goals: Uploads are answered with invalid_frame.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class StandIn:
         self.hellos: list[Hello] = []
         self.goals: list[bytes] = []
         self.known_sessions: set[str] = set()
+        self.is_refusing_goals = False
         self.step = np.array([0.02, 0, 0, 0, 0, 0, 0], np.float64)
         self.control_period_s = PERIOD_S
         self._dead = threading.Event()
@@ -160,15 +162,22 @@ class StandIn:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 boundary = self.headers["Content-Type"].split("boundary=")[1].encode()
                 parts = body.split(b"--" + boundary)[1:-1]
+                if stand_in.is_refusing_goals:
+                    self._reply(422, {"code": "invalid_frame", "message": "no image"})
+                    return
                 stand_in.goals = [part.split(b"\r\n\r\n", 1)[1][:-2] for part in parts]
                 self._reply(200, {"goals": [{"index": i} for i in range(len(parts))]})
+
+            def do_DELETE(self) -> None:
+                stand_in.known_sessions.remove(self.path.rsplit("/", 1)[1])
+                self._reply(204, None)
 
             def do_GET(self) -> None:
                 error = {"code": "not_ready", "message": "loading", "request_id": "r"}
                 self._reply(*((200, {"status": "ok"}) if self.path == "/readyz" else (503, error)))
 
-            def _reply(self, status: int, values: dict[str, Any]) -> None:
-                data = json.dumps(values).encode()
+            def _reply(self, status: int, values: dict[str, Any] | None) -> None:
+                data = b"" if values is None else json.dumps(values).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

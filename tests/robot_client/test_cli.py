@@ -75,11 +75,19 @@ def test_a_run_with_the_dummy_arm_leaves_a_complete_folder(
         "reason": "every sub-goal had its turn",
         "steps": 3,
         "missed": 0,
+        "is_dry_run": False,
     }
     output = capsys.readouterr().out
     assert "a 3/3" in output
     assert "for you to judge" in output
     assert stand_in.goals == [goal.read_bytes()]
+
+
+@pytest.mark.parametrize("speed", ["0", "-0.1", "1.5", "nan", "fast"])
+def test_a_speed_cap_that_is_none_is_refused(speed: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--task", str(REACH), "--arm", "franky", "--max-speed", speed])
+    assert "--max-speed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from robot_client.arms.franky_arm import FrankyArm, FrankySettings
+from robot_client.arms.gripper import GripperThread
 from robot_client.errors import ArmError
 from trajectories import poses
 
@@ -36,9 +38,12 @@ def arm(connected: FrankyArm) -> Iterator[FrankyArm]:
 def wait_for_rest(arm: FrankyArm, timeout_s: float = 10.0) -> None:
     """The simulation may be slower than time on a busy machine."""
     time.sleep(0.2)
-    deadline = time.monotonic() + timeout_s
-    while arm.is_moving() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    moved = time.monotonic()
+    deadline = moved + timeout_s
+    while time.monotonic() < min(moved + 0.5, deadline):
+        time.sleep(0.04)
+        if arm.is_moving():
+            moved = time.monotonic()
 
 
 def test_the_arm_arrives_where_the_action_says_within_a_millimetre(arm: FrankyArm) -> None:
@@ -132,6 +137,23 @@ def test_an_arm_that_is_not_there_is_told_with_a_remedy_within_three_seconds() -
     with pytest.raises(ArmError, match="FCI"):
         FrankyArm("127.0.41.99", SETTINGS).connect()
     assert time.monotonic() - started < 3.0
+
+
+def test_whatever_franky_raises_is_an_arm_error() -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("Motion planner failed with error code -101")
+
+    arm = FrankyArm("127.0.41.99", SETTINGS)
+    arm._robot = SimpleNamespace(move=fail, stop=fail, is_in_control=True)
+    for command in (arm.hold, arm.stop):
+        with pytest.raises(ArmError, match="-101"):
+            command()
+
+
+def test_a_hand_that_is_not_homed_is_told_with_a_remedy() -> None:
+    hand = SimpleNamespace(state=SimpleNamespace(width=0.0, max_width=0.0))
+    with pytest.raises(ArmError, match="home it in Desk"):
+        GripperThread("127.0.41.99", SETTINGS.gripper)._read(hand)
 
 
 def test_an_arm_that_is_not_connected_says_so_and_stops_harmlessly() -> None:

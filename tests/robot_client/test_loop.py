@@ -109,6 +109,7 @@ def test_a_dry_run_asks_but_never_moves(stand_in: Any) -> None:
     end, records = run(stand_in, arm, is_moving_allowed=False)
     assert end.is_complete
     assert len(stand_in.observed) == 3
+    assert end.is_dry_run
     assert not any(record.is_executed for record in records)
     assert arm.names() == ["stop"]
 
@@ -222,6 +223,30 @@ def test_a_sub_goal_ends_early_when_the_planner_has_nothing_left_to_do(stand_in:
     assert arm.state().pose[6] == 1.0
 
 
+def test_a_step_that_a_wall_cuts_short_is_no_arrival(stand_in: Any) -> None:
+    stand_in.step = np.array([0.1, 0, 0, 0, 0, 0, 0], np.float64)
+    x, high = float(START_POSE[0]), TASK.safety.workspace_high_m
+    cell = TASK.safety.model_copy(update={"workspace_high_m": (x + 0.001, *high[1:])})
+    end, records = run(stand_in, WatchedArm(), TASK.model_copy(update={"safety": cell}))
+    assert (end.is_complete, end.steps) == (True, 3)
+    assert all(record.is_executed for record in records)
+
+
+def test_a_plan_from_where_the_arm_no_longer_stands_is_not_executed(stand_in: Any) -> None:
+    def push(observe: Observe, send: Send) -> None:
+        if observe.seq == 1:
+            for pose in (arm._start, arm._target):
+                pose[1] += 0.05
+        stand_in.answer(observe, send)
+
+    stand_in.on_observe = push
+    arm = WatchedArm()
+    end, records = run(stand_in, arm)
+    assert "moved 5.0 cm" in str(records[0].problem)
+    assert [record.is_executed for record in records] == [False, True, True, True]
+    assert (end.is_complete, end.missed) == (True, 1)
+
+
 def test_a_planned_gripper_motion_is_followed_when_the_task_says_so(stand_in: Any) -> None:
     stand_in.step = np.array([0.02, 0, 0, 0, 0, 0, 0.8], np.float64)
     arm = WatchedArm()
@@ -285,3 +310,30 @@ def test_a_restarted_server_gets_a_new_session_and_the_goals_again(stand_in: Any
     assert end.is_complete
     assert {observed.session for observed in stand_in.observed} == {"s1", "s2"}
     assert threading.active_count() < 20
+
+
+def test_a_server_that_forgot_the_greeting_is_greeted_again(stand_in: Any) -> None:
+    def refuse_first(observe: Observe, send: Send) -> None:
+        if observe.seq == 1:
+            error = ErrorReply("unauthorised", "this connection's hello carried no token", 1)
+            send(error.encode())
+        else:
+            stand_in.answer(observe, send)
+
+    stand_in.on_observe = refuse_first
+    end, _ = run(stand_in, WatchedArm())
+    assert end.is_complete
+    assert [hello.session for hello in stand_in.hellos] == ["s1", "s1"]
+
+
+def test_a_server_that_returns_with_another_control_period_is_not_followed(stand_in: Any) -> None:
+    def change(observe: Observe, send: Send) -> None:
+        stand_in.control_period_s = 2 * PERIOD_S
+        send(ErrorReply("unknown_session", "restarted", observe.seq).encode())
+
+    stand_in.on_observe = change
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm)
+    assert not end.is_complete
+    assert "control period of 0.4 s" in end.reason
+    assert arm.names() == ["hold", "stop"]

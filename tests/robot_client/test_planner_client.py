@@ -95,9 +95,16 @@ def test_garbage_and_foreign_plans_are_passed_over(stand_in: Any, client: Planne
 
 
 def test_of_several_plans_the_newest_is_returned(stand_in: Any, client: PlannerClient) -> None:
-    for seq in (1, 2, 3):
-        client.send_observation(observation(client, seq))
-        client.listen(0.02) if seq == 0 else time.sleep(0.05)
+    def answer_all(observe: Observe, send: Callable[[bytes], None]) -> None:
+        for seq in (1, 2, 3):
+            send(stand_in.act(observe, seq=seq).encode())
+        answered.set()
+
+    answered = threading.Event()
+    stand_in.on_observe = answer_all
+    client.send_observation(observation(client, 1))
+    assert answered.wait(5.0)
+    time.sleep(0.1)  # so that all three have crossed the loopback
     act = client.poll_act(1.0)
     assert isinstance(act, Act)
     assert act.seq == 3

@@ -18,6 +18,13 @@ def test_goals_arrive_in_order_byte_for_byte(stand_in: Any) -> None:
     assert stand_in.goals == images
 
 
+def test_a_session_whose_goals_are_refused_does_not_stay_behind(stand_in: Any) -> None:
+    stand_in.is_refusing_goals = True
+    with pytest.raises(ServerRefusedError, match="invalid_frame"):
+        stand_in.link().open()
+    assert stand_in.known_sessions == set()
+
+
 def test_readiness_is_a_yes_or_no(stand_in: Any) -> None:
     assert RestClient(stand_in.url).is_ready()
     assert not RestClient("http://127.0.0.1:9").is_ready()

@@ -19,7 +19,7 @@ LIMITS = SafetyLimits(max_step_m=0.1, max_rotation_rad=0.2)
 INSIDE = np.array([0.5, 0.0, 0.4, np.pi, 0.0, 0.3, 0.2])
 WILD = st.floats(allow_nan=True, allow_infinity=True, width=64)
 NUMBERS = st.floats(-10, 10)
-ASKED = Asked(session="s1", seq=4, goal_index=0, age_s=0.5)
+ASKED = Asked(session="s1", seq=4, goal_index=0, age_s=0.5, drift_m=0.001)
 
 
 def act(**changes: object) -> Act:
@@ -108,12 +108,14 @@ def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (Asked("s2", 4, 0, 0.5), "session"),
-        (Asked("s1", 5, 0, 0.5), "observation 4"),
-        (Asked("s1", 3, 0, 0.5), "observation 4"),
-        (Asked("s1", 4, 1, 0.5), "goal 0"),
-        (Asked("s1", 4, 0, 10.5), "old"),
-        (Asked("s1", 4, 0, float("nan")), "old"),
+        (Asked("s2", 4, 0, 0.5, 0.0), "session"),
+        (Asked("s1", 5, 0, 0.5, 0.0), "observation 4"),
+        (Asked("s1", 3, 0, 0.5, 0.0), "observation 4"),
+        (Asked("s1", 4, 1, 0.5, 0.0), "goal 0"),
+        (Asked("s1", 4, 0, 10.5, 0.0), "old"),
+        (Asked("s1", 4, 0, float("nan"), 0.0), "old"),
+        (Asked("s1", 4, 0, 0.5, 0.03), "moved 3.0 cm"),
+        (Asked("s1", 4, 0, 0.5, float("nan")), "moved"),
     ],
 )
 def test_a_plan_for_something_else_is_refused(asked: Asked, reason: str) -> None:

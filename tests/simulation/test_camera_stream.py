@@ -39,6 +39,16 @@ def test_a_message_that_contradicts_itself_is_refused(change):
         CameraFrame.decode(msgpack.packb(fields))
 
 
+def test_what_is_too_long_for_a_request_never_arrives():
+    listener = bind(zmq.REP, "tcp://127.0.0.1:*")
+    with zmq.Context() as context, context.socket(zmq.REQ) as asking:
+        asking.setsockopt(zmq.LINGER, 0)
+        asking.connect(listener.getsockopt_string(zmq.LAST_ENDPOINT))
+        asking.send(bytes(5000))
+        assert not listener.poll(300)
+    listener.close(linger=0)
+
+
 def test_a_taken_endpoint_is_refused_with_the_remedy():
     first = bind(zmq.PUB, "tcp://127.0.0.1:*")
     endpoint = first.getsockopt_string(zmq.LAST_ENDPOINT)
