@@ -14,11 +14,11 @@ import numpy as np
 
 from robot_client.arms.arm import Arm, ArmState
 from robot_client.cameras.camera import Camera, CapturedFrame
-from robot_client.errors import CameraError
+from robot_client.errors import ArmError, CameraError
 from robot_client.gripper_rule import GripperRule
 from robot_client.inquiry import Inquiry, NoPlanError, PatienceLostError
 from robot_client.protocol import Act, Observe
-from robot_client.safety import Asked, FilteredAction, filter_plan
+from robot_client.safety import Asked, FilteredAction, Vector, deviation_m, filter_plan
 from robot_client.server_link import ServerLink
 from robot_client.tasks import GripperAction, Task, TaskProgress
 from trajectories import poses
@@ -183,17 +183,22 @@ class ControlLoop:
 
     def _move(self, record: StepRecord, filtered: FilteredAction, period_s: float) -> None:
         """Start the motion, wait for the period's end and for the arm to rest."""
-        if self.is_moving_allowed:
+        path = None
+        if self.is_moving_allowed and record.state is not None:
+            path = record.state.pose[poses.POSITION], filtered.target[poses.POSITION]
             self.arm.move_to(filtered.target, period_s)
             record.is_executed = True
-        self._watch(period_s)
+        self._watch(period_s, path)
         if self.task.gripper_from_plan:
             change = float(filtered.action[6])
             record.gripper = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
             self._move_gripper(record.gripper)
 
-    def _watch(self, period_s: float) -> None:
+    def _watch(self, period_s: float, path: tuple[Vector, Vector] | None) -> None:
         """Keep the conversation alive while the arm moves; cut the motion short in silence.
+
+        An arm that leaves the straight `path` (start and target of the flange) ends the run: then
+        its controller does something else than it was asked.
 
         A speed cap or a slow simulation may take the arm longer than the period. The model knows
         only arms that rest between two steps, so the next look waits, but not for ever.
@@ -203,10 +208,21 @@ class ControlLoop:
         is_holding = False
         while (now := time.monotonic()) < end or (now < latest and self.arm.is_moving()):
             self.link.client.listen(_POLL_S if now >= end else min(end - now, _POLL_S))
+            if path is not None:
+                self._check_path(*path)
             if not is_holding and self.link.client.silence_s() > period_s:
                 logger.warning("the server is silent; the motion is cut short")
                 self.arm.hold()
                 is_holding = True
+
+    def _check_path(self, start: Vector, target: Vector) -> None:
+        away_m = deviation_m(self.arm.state().pose[poses.POSITION], start, target)
+        if away_m > self.task.safety.max_deviation_m:
+            raise ArmError(
+                f"the arm is {100 * away_m:.0f} cm off the straight line to its target (allowed: "
+                f"{100 * self.task.safety.max_deviation_m:.0f} cm) and has been stopped. Look at "
+                "the arm; in simulation the machine may be too busy to keep up with real time"
+            )
 
     def _move_gripper(self, action: GripperAction) -> None:
         """Open or close, and wait for it with the arm standing; "hold" is nothing to do."""

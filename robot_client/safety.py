@@ -42,6 +42,8 @@ class SafetyLimits(BaseModel):
     """Oldest observation a plan may rest on [s]; the arm stands still while it waits."""
     max_drift_m: Annotated[float, Field(gt=0, le=0.1)] = 0.02
     """How far the flange may have moved since the observation [m]: pushed by hand, or not at rest."""
+    max_deviation_m: Annotated[float, Field(gt=0, le=0.5)] = 0.08
+    """Farthest a moving flange may be from the straight line to its target [m]; then the run ends."""
 
     @model_validator(mode="after")
     def _is_box(self) -> Self:
@@ -119,6 +121,14 @@ def filter_action(action: Vector, state: Vector, limits: SafetyLimits) -> Filter
     clamped[poses.POSITION] = target[poses.POSITION] - state[poses.POSITION]
     clamped[poses.GRIPPER] = target[poses.GRIPPER] - state[poses.GRIPPER]
     return FilteredAction(clamped, target, tuple(warnings))
+
+
+def deviation_m(position: Vector, start: Vector, target: Vector) -> float:
+    """Distance of a flange position [3] from the straight line between two others [3], in [m]."""
+    way = target - start
+    length_m2 = float(way @ way)
+    share = float(np.clip((position - start) @ way / length_m2, 0.0, 1.0)) if length_m2 else 0.0
+    return float(np.linalg.norm(position - start - share * way))
 
 
 def fingertip_z_m(pose: Vector) -> float:

@@ -337,3 +337,19 @@ def test_a_server_that_returns_with_another_control_period_is_not_followed(stand
     assert not end.is_complete
     assert "control period of 0.4 s" in end.reason
     assert arm.names() == ["hold", "stop"]
+
+
+class StrayingArm(WatchedArm):
+    """Goes somewhere else than it was told."""
+
+    def move_to(self, pose: np.ndarray, duration_s: float) -> None:
+        super().move_to(pose + np.array([0, 0.3, 0, 0, 0, 0, 0]), duration_s)
+
+
+def test_an_arm_that_leaves_its_path_is_stopped(stand_in: Any) -> None:
+    arm = StrayingArm()
+    with pytest.raises(ArmError, match="off the straight line"):
+        run(stand_in, arm)
+    assert arm.names()[-1] == "stop"
+    assert arm.names().count("move") == 1
+    assert arm.state().pose[1] < 0.25  # cut short on the way

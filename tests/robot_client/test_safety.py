@@ -10,6 +10,7 @@ from robot_client.protocol import Act
 from robot_client.safety import (
     Asked,
     SafetyLimits,
+    deviation_m,
     filter_action,
     filter_plan,
     fingertip_z_m,
@@ -145,3 +146,17 @@ def test_the_plan_that_was_asked_for_passes() -> None:
 def test_limits_that_make_no_sense_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SafetyLimits(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_point_on_the_way_does_not_deviate_and_one_beside_it_does(share: float) -> None:
+    start, target = np.array([0.4, 0.0, 0.3]), np.array([0.5, 0.1, 0.3])
+    on_way = start + share * (target - start)
+    assert deviation_m(on_way, start, target) == pytest.approx(0.0, abs=1e-12)
+    assert deviation_m(on_way + np.array([0.0, 0.0, 0.2]), start, target) == pytest.approx(0.2)
+
+
+def test_overshooting_the_target_is_a_deviation() -> None:
+    start, target = np.zeros(3), np.array([0.1, 0.0, 0.0])
+    assert deviation_m(np.array([0.25, 0.0, 0.0]), start, target) == pytest.approx(0.15)
+    assert deviation_m(np.array([0.05, 0.0, 0.0]), start, start) == pytest.approx(0.05)
