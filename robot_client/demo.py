@@ -28,6 +28,7 @@ from robot_client.tasks import Task
 #: In simulation nobody stands beside the arm; fast enough for the longest step in one period.
 SIMULATION_SETTINGS = FrankySettings(max_speed_m_s=0.6, needs_realtime=False)
 
+_DEADLINE_MS = 750
 _SERVER_TIMEOUT_S = 120.0
 _SIMULATOR_TIMEOUT_S = 60.0
 _FCI_PORTS = (1337, 1338)
@@ -95,6 +96,8 @@ class _Server(Child):
             # What the shell has set for a server in the lab is not meant for this one.
             "PLANNER_CONFIG": "",
             "PLANNER_TOKEN": "",
+            # A search that would outlast the control period answers with the best it has by then.
+            "PLANNER_DEADLINE_MS": str(_DEADLINE_MS),
             # One core stays free for the simulator's physics, which must keep up with time.
             "PLANNER_TORCH_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
         }

@@ -64,7 +64,7 @@ class CemPlanner:
     gripper_dead_zone: Annotated[float, Field(ge=0)] = 0.25
     close_gripper_from: Annotated[int, Field(ge=0)] | None = None
     pinned: Mapping[Annotated[int, Field(ge=0, le=3)], float] = field(default_factory=dict)
-    chunk_size: Annotated[int, Field(ge=1)] = 64
+    chunk_size: Annotated[int, Field(ge=1)] = 32
     noise: NoiseSource = standard_normal
 
     def __post_init__(self) -> None:

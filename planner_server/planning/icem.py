@@ -45,7 +45,7 @@ class IcemPlanner:
     cloud_decay: Annotated[float, Field(gt=0, le=1)] = 0.5
     averaged: Annotated[int, Field(ge=1)] = 4
     agreement_m: Annotated[float, Field(ge=0)] = 0.02
-    chunk_size: Annotated[int, Field(ge=1)] = 64
+    chunk_size: Annotated[int, Field(ge=1)] = 32
 
     def plan(self, dynamics: Dynamics, problem: PlanningProblem, budget: Budget) -> Plan:
         """Cover the box, close in on the best, return the best sequence or the mean of the best few."""
