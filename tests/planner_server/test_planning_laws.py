@@ -141,7 +141,9 @@ def test_a_deadline_ends_the_search_with_the_best_so_far() -> None:
 
 
 def test_even_a_deadline_in_the_past_leaves_one_batch() -> None:
-    plan = IcemPlanner(chunk_size=24).plan(LinearWorld(), problem_for((0.1,) * 7), Budget(deadline_ms=1e-9))
+    plan = IcemPlanner(chunk_size=24).plan(
+        LinearWorld(), problem_for((0.1,) * 7), Budget(deadline_ms=1e-9)
+    )
     assert plan.evaluations >= 24
     plan = CemPlanner().plan(LinearWorld(), problem_for((0.1,) * 7), Budget(deadline_ms=1e-9))
     np.testing.assert_array_equal(plan.actions, np.zeros((1, 7)))  # no iteration was finished
