@@ -41,7 +41,7 @@ class TransitionSampler:
         tokens: float16 `[E, T, N, D]`.
         states: float64 `[E, T, 7]`.
         max_stride: Largest distance of neighbouring frames in a triple, in rows.
-        max_step_m: Triples with a larger action than the planner may choose are left out.
+        max_step_m: Triples whose first action is larger than the planner may choose are left out.
     """
 
     def __init__(
