@@ -31,6 +31,7 @@ _MOVING_SHARE = 0.8
 # for a unit distance in unit time.
 _PEAK_VELOCITY, _PEAK_ACCELERATION, _PEAK_JERK = 1.5, 9.0, 54.0
 _SMALLEST_FACTOR = 1e-3
+_BRAKING_S = 0.1  # about how soon a motion under way may be brought to rest
 _RESTING_RAD_S = 0.02
 _GLANCE_S = 0.03  # joints are compared over at least this time
 
@@ -114,7 +115,7 @@ class FrankyArm:
         """
         state = self._robot_state()
         start = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, 0.0)
-        factor = self._dynamics(poses.difference(start, pose), duration_s)
+        factor = self._dynamics(poses.difference(start, pose), duration_s, state)
         target = franky.Affine(end_effector_matrix(pose, state.F_T_EE.matrix))
         motion = franky.CartesianMotion(
             franky.CartesianState(franky.RobotPose(target)), relative_dynamics_factor=factor
@@ -209,10 +210,17 @@ class FrankyArm:
                 "in Desk, then run again."
             ) from error
         except FRANKY_ERRORS as error:
+            self.stop()  # or it would sail on with the motion that this one was to replace
             raise ArmError(f"the arm at {self._host} refused the motion: {error}") from error
 
-    def _dynamics(self, action: poses.Array, duration_s: float) -> franky.RelativeDynamicsFactor:
-        """Factors that let `action` [7] just fit `duration_s`, or longer where a cap demands it."""
+    def _dynamics(
+        self, action: poses.Array, duration_s: float, state: franky.RobotState
+    ) -> franky.RelativeDynamicsFactor:
+        """Factors that let `action` [7] just fit `duration_s`, or longer where a cap demands it.
+
+        The limits also cover braking from the present motion: limits made for a small step would
+        let an arm under way sail on for a metre before it may slow down.
+        """
         robot = self._connected()
         position, rotation = action[poses.POSITION], action[poses.ROTATION]
         time_s = max(
@@ -220,26 +228,41 @@ class FrankyArm:
             _PEAK_VELOCITY * float(np.linalg.norm(position)) / self._settings.max_speed_m_s,
             _PEAK_VELOCITY * float(np.linalg.norm(rotation)) / self._settings.max_rotation_rad_s,
         )
-        # franky limits each axis; the slowest one paces the others, so the largest share counts.
-        step_m, angle_rad = float(np.abs(position).max()), float(np.abs(rotation).max())
-        shares = [
-            peak * max(step_m / translation.get(), angle_rad / turning.get()) / time_s**order
-            for order, peak, translation, turning in (
-                (
-                    1,
-                    _PEAK_VELOCITY,
-                    robot.translation_velocity_limit,
-                    robot.rotation_velocity_limit,
-                ),
-                (
-                    2,
-                    _PEAK_ACCELERATION,
-                    robot.translation_acceleration_limit,
-                    robot.rotation_acceleration_limit,
-                ),
-                (3, _PEAK_JERK, robot.translation_jerk_limit, robot.rotation_jerk_limit),
+        velocity, acceleration = state.O_dP_EE_c, state.O_ddP_EE_c
+        moving = _needed_dynamics(position, velocity.linear, acceleration.linear, time_s)
+        turning = _needed_dynamics(rotation, velocity.angular, acceleration.angular, time_s)
+        moving_limits = (
+            robot.translation_velocity_limit,
+            robot.translation_acceleration_limit,
+            robot.translation_jerk_limit,
+        )
+        turning_limits = (
+            robot.rotation_velocity_limit,
+            robot.rotation_acceleration_limit,
+            robot.rotation_jerk_limit,
+        )
+        shares = (
+            max(move / move_limit.get(), turn / turn_limit.get())
+            for move, move_limit, turn, turn_limit in zip(
+                moving, moving_limits, turning, turning_limits, strict=True
             )
-        ]
+        )
         return franky.RelativeDynamicsFactor(
             *(float(np.clip(share, _SMALLEST_FACTOR, 1.0)) for share in shares)
         )
+
+
+def _needed_dynamics(
+    step: poses.Array, velocity: poses.Array, acceleration: poses.Array, time_s: float
+) -> tuple[float, float, float]:
+    """Velocity, acceleration and jerk that fit an S-curve and brake what moves already.
+
+    franky limits each axis, and the slowest one paces the others: the largest component counts.
+    """
+    length, speed = float(np.abs(step).max()), float(np.abs(velocity).max())
+    braking = max(speed / _BRAKING_S, float(np.abs(acceleration).max()))
+    return (
+        max(_PEAK_VELOCITY * length / time_s, speed),
+        max(_PEAK_ACCELERATION * length / time_s**2, braking),
+        max(_PEAK_JERK * length / time_s**3, 2 * braking / _BRAKING_S),
+    )

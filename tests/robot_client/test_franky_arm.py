@@ -68,6 +68,26 @@ def test_a_new_target_takes_over_from_a_motion_under_way(arm: FrankyArm) -> None
     np.testing.assert_allclose(arm.state().pose[:3], second[:3], atol=1e-3)
 
 
+def test_a_small_step_brakes_the_motion_it_replaces(arm: FrankyArm) -> None:
+    start = arm.state().pose
+    far = start.copy()
+    far[1] += 0.15
+    arm.move_to(far, 0.6)
+    while np.linalg.norm(arm.state().pose[:3] - start[:3]) < 0.02:
+        time.sleep(0.01)
+    target = arm.state().pose.copy()
+    target[2] += 0.005
+    arm.move_to(target, 1.0)
+    farthest_m = 0.0
+    resting = time.monotonic() + 2.0
+    while time.monotonic() < resting:
+        farthest_m = max(farthest_m, float(np.linalg.norm(arm.state().pose[:3] - target[:3])))
+        time.sleep(0.02)
+    assert farthest_m < 0.12
+    wait_for_rest(arm)
+    np.testing.assert_allclose(arm.state().pose[:3], target[:3], atol=1e-3)
+
+
 @pytest.mark.parametrize("way", ["hold", "stop"])
 def test_hold_and_stop_end_a_motion_and_another_may_follow(arm: FrankyArm, way: str) -> None:
     start = arm.state().pose
