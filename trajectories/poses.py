@@ -81,3 +81,24 @@ def difference(start: Array, end: Array) -> Array:
         ],
         axis=-1,
     )
+
+
+def seen_from(frame: Array, pose: Array) -> Array:
+    """Express poses `[..., 7]` in another frame: `T_frame^-1 T_pose`; closedness stays.
+
+    Args:
+        frame: Pose of the new frame in the frame that `pose` is given in, `[..., 6]`: position
+            [m] and extrinsic xyz Euler angles [rad]; a camera's extrinsics, for example.
+        pose: `[..., 7]`.
+    """
+    inverse = np.swapaxes(euler_to_matrix(frame[..., ROTATION]), -1, -2)
+    offset = pose[..., POSITION] - frame[..., POSITION]
+    rotation = inverse @ euler_to_matrix(pose[..., ROTATION])
+    return np.concatenate(
+        [
+            (inverse @ offset[..., None])[..., 0],
+            matrix_to_euler(rotation),
+            pose[..., GRIPPER],
+        ],
+        axis=-1,
+    )

@@ -124,10 +124,15 @@ class ShardSet:
 
     def frames(self, episode: int) -> NDArray[np.uint8]:
         """The frames of one episode, uint8 `[T, H, W, 3]`."""
+        shard, place = self.locate(episode)
+        frames: NDArray[np.uint8] = shard.frames[place]
+        return frames
+
+    def locate(self, episode: int) -> tuple[Shard, int]:
+        """The shard that an episode lies in, and its place there."""
         for shard in self.shards:
             if episode < len(shard.tasks):
-                frames: NDArray[np.uint8] = shard.frames[episode]
-                return frames
+                return shard, episode
             episode -= len(shard.tasks)
         raise IndexError(f"episode {episode} is past the end of the data set")
 
