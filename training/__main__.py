@@ -1,14 +1,20 @@
-"""`python -m training`: pretrain an encoder, then post-train a predictor on its frozen tokens."""
+"""`python -m training`: pretrain an encoder, post-train a predictor on it, look at a run."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from pathlib import Path
 
 from models.errors import ModelError
+from training.cost_command import add_cost_command
+from training.decoder_command import DECODER
 from training.errors import TrainingError
-from training.run import run_posttrain, run_pretrain
+from training.export import add_export_command
+from training.latents_command import add_latents_command
+from training.posttrain_command import POSTTRAIN
+from training.pretrain_command import PRETRAIN
+from training.report import add_report_command
 from trajectories.errors import TrajectoryError
 
 _EPILOGUE = """
@@ -18,21 +24,21 @@ examples:
                                --data data/demo --output runs/encoder
   python -m training posttrain --config configs/training/demo_posttrain.yaml \\
                                --data data/demo --encoder runs/encoder --output runs/world_model
+  torchrun --nproc-per-node 8 -m training pretrain --config ... --output ...
+  python -m training pretrain  --config configs/training/pretrain_vitl_256.yaml --dry-run
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; errors of ours are printed without a traceback."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "pretrain":
-            run_pretrain(options.config, options.data, options.output)
-        else:
-            run_posttrain(options.config, options.data, options.encoder, options.output)
+        status: int = options.start(options)
     except (TrainingError, TrajectoryError, ModelError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,18 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("pretrain", "train an encoder by masked prediction"),
-        ("posttrain", "train the action-conditioned predictor on a frozen encoder"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--config", type=Path, required=True, help="recipe (YAML)")
-        command.add_argument("--data", type=Path, required=True, help="folder of shards")
-        command.add_argument("--output", type=Path, required=True, help="run folder to write")
-        if name == "posttrain":
-            command.add_argument(
-                "--encoder", type=Path, required=True, help="run folder of a pretrained encoder"
-            )
+    PRETRAIN.add_to(commands)
+    POSTTRAIN.add_to(commands)
+    DECODER.add_to(commands)
+    add_latents_command(commands)
+    add_cost_command(commands)
+    add_export_command(commands)
+    add_report_command(commands)
     return parser
 
 

@@ -13,6 +13,7 @@ $python -m simulation generate --output "$work/episodes" --episodes 2200 --seed 
 $python -m training pretrain --config configs/training/demo_pretrain.yaml \
   --data "$work/episodes" --output "$work/encoder"
 $python -m training posttrain --config configs/training/demo_posttrain.yaml \
-  --data "$work/episodes" --encoder "$work/encoder" --output "$work/world_model"
+  --data "$work/episodes" --encoder "$work/encoder" --latents "$work/latents" \
+  --output "$work/world_model"
 cp "$work"/world_model/{config.json,model.safetensors} models/shipped/
 echo "models/shipped is new; measure it with: make bench"

@@ -1,156 +1,218 @@
 """Action-conditioned post-training: predict the next frame's tokens from tokens, action and state.
 
-The encoder is frozen and runs once per frame; the predictor learns by L1 with teacher forcing and,
-now and then, a two-step rollout on its own prediction (arXiv 2506.09985, section 3.1, equations
-2-4). A training pair may span several rows: the action is the difference of the two measured
-states, so one recording teaches small and large steps alike.
+The encoder is frozen and sees every frame once: in an update, or once and for all, when tokens come
+from a cache (`training.latent_cache`). What is minimised stands in `training.ac_losses`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ac_predictor import ACPredictor
-from training.config import PosttrainConfig
-from training.optimiser import Optimiser
-from training.progress import RunLog
-from trajectories.poses import GRIPPER, POSITION, ROTATION, difference
+from models.checkpoint import save_world_model
+from models.world_model import WorldModel
+from training.ac_losses import distance
+from training.action_score import PlanningJudge, PlanningScore, PlanningWatch, SearchSettings
+from training.batches import seed_of
+from training.episodes import Episodes, PixelWindows, Windows
+from training.errors import ConfigurationError
+from training.input_scale import scale_inputs
+from training.latents import FrameEncoder
+from training.loop import Training
+from training.lora import add_lora, merge_lora
+from training.posttrain_config import PosttrainConfig
+from training.posttrain_network import Imagination, PosttrainNetwork
+from training.windows import WindowSampler, WindowSettings, check_strides, split_episodes
 
-_ROLLOUT_WEIGHT = 0.5
+STORED_TYPE: Final = torch.float16  # half the file; planning computes from these values
+
+_VALIDATION: Final = 2**32  # no update has this number
+_STATE_EPISODES: Final = 1000  # enough to know how far states spread
 
 
-@dataclass(frozen=True)
-class Transitions:
-    """A batch of three frames in a row: tokens `[B, 3, N, D]`, states and actions `[B, 3|2, 7]`."""
-
-    tokens: Tensor
-    states: Tensor
-    actions: Tensor
-
-
-class TransitionSampler:
-    """Draw frame triples from encoded episodes, one to `max_stride` rows apart.
+class WindowSource:
+    """Makes groups of windows for training.
 
     Args:
-        tokens: float16 `[E, T, N, D]`.
-        states: float64 `[E, T, 7]`.
-        max_stride: Largest distance of neighbouring frames in a triple, in rows.
-        max_step_m: Triples whose first action is larger than the planner may choose are left out.
+        data: The episodes.
+        episodes: Those to learn from.
+        recipe: Which windows, and how many.
     """
 
-    def __init__(
-        self, tokens: Tensor, states: NDArray[np.float64], max_stride: int, max_step_m: float
-    ) -> None:
-        self._tokens = tokens
-        self._states = states
-        self._index = _index_triples(states, max_stride, max_step_m)
+    def __init__(self, data: Episodes, episodes: Sequence[str], recipe: PosttrainConfig) -> None:
+        self._recipe = recipe
+        self._plain = WindowSampler(data, episodes, recipe.windows(rollout=False))
+        self._rolled = self._plain
+        if recipe.loss.frames(rollout=True) != recipe.loss.frames(rollout=False):
+            self._rolled = WindowSampler(data, episodes, recipe.windows(rollout=True))
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._plain)
 
-    def sample(self, batch: int, generator: torch.Generator) -> Transitions:
-        """Draw `batch` triples uniformly."""
-        chosen = torch.randint(0, len(self._index), (batch,), generator=generator).numpy()
-        episode, first, second, third = self._index[chosen].T
-        times = np.stack([first, second, third], axis=1)
-        states = self._states[episode[:, None], times]
-        actions = difference(states[:, :-1], states[:, 1:])
-        tokens = self._tokens[torch.from_numpy(episode)[:, None], torch.from_numpy(times)]
-        return Transitions(
-            tokens.float(), torch.from_numpy(states).float(), torch.from_numpy(actions).float()
+    def __call__(self, step: int, group: int) -> Windows | PixelWindows:
+        """Make group `group` of the batch of update `step`."""
+        loss = self._recipe.loss
+        with_rollout = bool(loss.rollout_steps) and step % loss.rollout_every == 0
+        sampler = self._rolled if with_rollout else self._plain
+        generator = torch.Generator().manual_seed(seed_of(self._recipe.seed, step, group))
+        windows = sampler.sample(self._recipe.group_size, generator)
+        return replace(windows, with_rollout=with_rollout)
+
+
+class Posttraining(Training[Windows | PixelWindows]):
+    """Train the predictor of a world model; see `PosttrainConfig`.
+
+    Args:
+        recipe: The recipe.
+        encoder: The frozen encoder, kept with the model; on the device that frames are encoded on.
+        data: Episodes of tokens, or of frames.
+        device: Where the predictor will be trained.
+        initial: The predictor to start from; drawn at random by default.
+
+    Raises:
+        ConfigurationError: Recipe, encoder, data and predictor do not belong together.
+        DataError: No window fits.
+    """
+
+    network: PosttrainNetwork
+    title: ClassVar[str] = "post-training"
+    score: ClassVar[str | None] = "selection"
+
+    def __init__(
+        self,
+        recipe: PosttrainConfig,
+        encoder: FrameEncoder,
+        data: Episodes,
+        device: torch.device,
+        initial: ACPredictor | None = None,
+    ) -> None:
+        self._recipe = recipe
+        self._encoder = encoder
+        self._device = device
+        self._config = recipe.world_model(encoder.network.config)
+        check_strides(recipe.data.strides, data.row_period_s, recipe.control_period_s)
+        learned, held_out = split_episodes(data.episodes, recipe.data.held_out)
+        self.source = WindowSource(data, learned, recipe)
+        self.network = PosttrainNetwork(
+            self._predictor(data, learned, initial), recipe.loss, encoder
         )
+        self._watch = PlanningWatch()
+        self._score: PlanningScore | None = None
+        if recipe.run.validate_every:
+            self._validation = WindowSampler(data, held_out, recipe.windows(rollout=True))
+            self._judge = self._make_judge(data, held_out)
 
+    def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002  always the same windows
+        """Measure the loss on held-out windows, and plan held-out segments.
 
-def _index_triples(
-    states: NDArray[np.float64], max_stride: int, max_step_m: float
-) -> NDArray[np.int64]:
-    """List (episode, first, second, third) of every triple whose first step is within the box."""
-    length = states.shape[1]
-    rows = []
-    for stride in range(1, max_stride + 1):
-        for first in range(length - 2):
-            second = first + stride
-            third = min(second + stride, length - 1)
-            if second >= third:
-                continue
-            step = np.abs(states[:, second, POSITION] - states[:, first, POSITION]).max(axis=-1)
-            inside = np.flatnonzero(step <= max_step_m)
-            rows.append(
-                np.stack([inside, *(np.full_like(inside, t) for t in (first, second, third))], 1)
+        `selection`, by which the best model is chosen, is the planned distance [m], or the loss where
+        nothing is planned.
+        """
+        size, wanted = self._recipe.group_size, self._recipe.validation.windows
+        losses = [self._measure(group) for group in range(-(-wanted // size))]
+        values = {name: float(np.mean([loss[name] for loss in losses])) for name in losses[0]}
+        self._score = None
+        if self._judge is not None:
+            self._score = self._judge.judge(self._imagine)
+            values.update(self._score.numbers())
+        values["selection"] = self._score.distance_m if self._score else values["loss"]
+        return values
+
+    def warnings(self, row: Mapping[str, float]) -> list[str]:
+        """Warn when planning gets worse while the loss improves."""
+        if self._score is None or "selection" not in row:
+            return []
+        warning = self._watch.update(row["loss"], self._score)
+        return [] if warning is None else [warning]
+
+    def write_model(
+        self, state: Mapping[str, Tensor], directory: Path, metadata: Mapping[str, Any]
+    ) -> None:
+        """Write the world model: the encoder, and the predictor with its low-rank changes merged."""
+        start = "predictor."
+        weights = {name.removeprefix(start): value for name, value in state.items()}
+        predictor = ACPredictor(self._recipe.predictor)
+        predictor.load_state_dict(merge_lora(weights, self._recipe.lora))
+        model = WorldModel(self._config, self._encoder.network, predictor)
+        save_world_model(model, directory, metadata, dtype=STORED_TYPE)
+
+    def _predictor(
+        self, data: Episodes, learned: Sequence[str], initial: ACPredictor | None
+    ) -> ACPredictor:
+        """Return the predictor as it is before the first update."""
+        recipe = self._recipe
+        if initial is None:
+            if recipe.lora is not None:
+                raise ConfigurationError(
+                    "lora changes a trained predictor a little; name one with start_from"
+                )
+            torch.manual_seed(recipe.seed)
+            predictor = ACPredictor(recipe.predictor)
+            if recipe.action_scale_m is not None:
+                states = np.concatenate([data.states(n) for n in learned[:_STATE_EPISODES]])
+                scale_inputs(predictor, torch.from_numpy(states).float(), recipe.action_scale_m)
+        elif initial.config != recipe.predictor:
+            changed = [k for k, v in recipe.predictor if getattr(initial.config, k) != v]
+            raise ConfigurationError(
+                f"the predictor to start from differs from the recipe's in {', '.join(changed)}; "
+                "write its values into the recipe"
             )
-    return np.concatenate(rows)
+        else:
+            predictor = initial.float().requires_grad_(requires_grad=True)
+        if recipe.lora is not None:
+            add_lora(predictor, recipe.lora)
+        return predictor
+
+    def _make_judge(self, data: Episodes, held_out: Sequence[str]) -> PlanningJudge | None:
+        recipe, how = self._recipe, self._recipe.validation
+        if not how.segments:
+            return None
+        settings = WindowSettings(
+            frames=how.horizon + 1,
+            strides=(_planning_stride(recipe, data),) * 2,
+            views=recipe.data.views,
+            max_step_m=self._recipe.max_step_m if recipe.data.within_box else None,
+        )
+        sampler = WindowSampler(data, held_out, settings)
+        search = SearchSettings(how.candidates, how.rounds, self._config.max_action)
+        drawn = [sampler.sample(1, _fixed(recipe, number)) for number in range(how.segments)]
+        encoded = [self.network.encoded(w.to(self._device)).to(torch.device("cpu")) for w in drawn]
+        return PlanningJudge(encoded, search)
+
+    def _imagine(self, first: Tensor, state: Tensor, actions: Tensor) -> Tensor:
+        question = Imagination(first, state, actions).to(self._device)
+        with self._autocast():
+            tokens: Tensor = self.network(question)[0]
+        return tokens
+
+    def _measure(self, group: int) -> dict[str, float]:
+        """Return the loss of held-out windows, and how far frames are from the one before."""
+        drawn = self._validation.sample(self._recipe.group_size, _fixed(self._recipe, group))
+        windows = self.network.encoded(drawn.to(self._device))
+        with self._autocast():
+            loss, values = self.network(windows)
+        still = distance(windows.tokens[:, :-1], windows.tokens[:, 1:], self._recipe.loss.exponent)
+        numbers = {"loss": loss, **values, "no_change": still}
+        return {name: float(value) for name, value in numbers.items()}
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self._recipe.run.precision == "bf16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
 
 
-def scale_inputs(
-    predictor: ACPredictor, states: NDArray[np.float64], action_scale_m: float
-) -> None:
-    """Fold the natural scale of actions and states into the input layers.
-
-    Metres are small numbers beside unit-variance tokens; without this the predictor spends most of
-    a small budget on finding its own inputs. The architecture stays the published one.
-    """
-    action_scale = torch.ones(7)
-    action_scale[POSITION] = action_scale_m
-    action_scale[ROTATION] = 0.3
-    action_scale[GRIPPER] = 0.5
-    flat = torch.from_numpy(states.reshape(-1, 7)).float()
-    # Euler angles near +-pi wrap, so rotations are scaled by a constant rather than standardised.
-    scale = flat.std(dim=0).clamp(min=0.05)
-    mean = flat.mean(dim=0)
-    mean[ROTATION], scale[ROTATION] = 0.0, 3.0
-    with torch.no_grad():
-        for layer, centre, spread in (
-            (predictor.action_encoder, torch.zeros(7), action_scale),
-            (predictor.state_encoder, mean, scale),
-        ):
-            weight = torch.randn_like(layer.weight) / 7**0.5
-            layer.weight.copy_(weight / spread)
-            layer.bias.copy_(-(layer.weight @ centre))
+def _planning_stride(recipe: PosttrainConfig, data: Episodes) -> int:
+    """Return the rows that one action of the planner spans."""
+    low, high = recipe.data.strides
+    return min(max(round(recipe.control_period_s / data.row_period_s), low), high)
 
 
-def train_predictor(
-    config: PosttrainConfig, predictor: ACPredictor, sampler: TransitionSampler, log: RunLog
-) -> None:
-    """Optimise the predictor in place."""
-    generator = torch.Generator().manual_seed(config.seed)
-    optimiser = Optimiser([predictor], config.optimiser)
-    for step in range(config.optimiser.steps):
-        batch = sampler.sample(config.optimiser.batch_size, generator)
-        with_rollout = step % config.rollout_every == 0
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = (rollout_loss if with_rollout else one_step_loss)(predictor, batch)
-        optimiser.step(loss, step)
-        if not with_rollout:
-            log.update(step, loss=float(loss.detach()))
-
-
-def one_step_loss(predictor: ACPredictor, batch: Transitions) -> Tensor:
-    """L1 between the predicted and the true next tokens from a context of one frame."""
-    predicted = predictor(batch.tokens[:, 0], batch.actions[:, :1], batch.states[:, :1])
-    return F.l1_loss(normalise(predicted), batch.tokens[:, 1])
-
-
-def rollout_loss(predictor: ACPredictor, batch: Transitions) -> Tensor:
-    """One-step loss plus the loss of a second step taken from the model's own prediction.
-
-    The second step sees the true first frame, the predicted second frame and true states; it is
-    compared with the true third frame.
-    """
-    first = normalise(predictor(batch.tokens[:, 0], batch.actions[:, :1], batch.states[:, :1]))
-    context = torch.cat([batch.tokens[:, 0], first.to(batch.tokens.dtype)], dim=1)
-    second = predictor(context, batch.actions, batch.states[:, :2])
-    second = normalise(second[:, first.shape[1] :])
-    return F.l1_loss(first, batch.tokens[:, 1]) + _ROLLOUT_WEIGHT * F.l1_loss(
-        second, batch.tokens[:, 2]
-    )
-
-
-def normalise(tokens: Tensor) -> Tensor:
-    """Layer-normalise tokens without affine parameters, in float32."""
-    return F.layer_norm(tokens.float(), (tokens.shape[-1],))
+def _fixed(recipe: PosttrainConfig, number: int) -> torch.Generator:
+    """Return a source of randomness that every validation of a run has in common."""
+    return torch.Generator().manual_seed(seed_of(recipe.seed, _VALIDATION, number))

@@ -1,0 +1,177 @@
+"""The cache of latents: what is read is what was encoded, or an error that says where it is not."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.encoder import VisionTransformer
+from models.weights import frozen
+from training.episodes import CachedEpisodes, LiveEpisodes
+from training.errors import CorruptLatentsError, DataError, LatentsMismatchError
+from training.latent_cache import open_cache
+from training.latents import check_encoder, describe, encode_recordings
+from training.recordings import SIMULATED_VIEW, open_recordings
+from training.windows import WindowSampler, WindowSettings
+
+
+@pytest.fixture
+def recordings(shards):
+    return open_recordings(shards, None)
+
+
+@pytest.fixture
+def cache(encoder, recordings, tmp_path):
+    return encode_recordings(encoder, recordings, tmp_path / "latents")
+
+
+def test_tokens_are_those_of_the_encoder_in_bfloat16(encoder, recordings, cache):
+    rows = np.array([3, 0, 3])
+    for episode in recordings.episodes:
+        frames = torch.from_numpy(recordings.frames(episode, SIMULATED_VIEW, np.arange(6)))
+        expected = encoder.encode(frames).bfloat16()[rows]
+        torch.testing.assert_close(
+            cache.tokens(episode, SIMULATED_VIEW, rows), expected, atol=0.05, rtol=0.02
+        )
+
+
+def test_states_travel_with_the_tokens(recordings, cache):
+    for episode in recordings.episodes:
+        np.testing.assert_array_equal(
+            cache.states(episode, SIMULATED_VIEW), recordings.states(episode)
+        )
+
+
+def test_eight_bit_numbers_take_half_the_disk_and_are_a_few_percent_off(
+    encoder, recordings, cache, tmp_path
+):
+    small = encode_recordings(encoder, recordings, tmp_path / "small", stored_type="float8_e4m3fn")
+    sizes = [
+        sum(p.stat().st_size for p in (tmp_path / n).rglob("tokens.bin"))
+        for n in ("latents", "small")
+    ]
+    assert sizes[1] * 2 == sizes[0]
+    rows = np.arange(6)
+    exact = cache.tokens("000000", SIMULATED_VIEW, rows).float()
+    error = small.tokens("000000", SIMULATED_VIEW, rows).float() - exact
+    assert 0 < float(error.abs().mean() / exact.abs().mean()) < 0.04
+
+
+def test_a_flipped_bit_is_found_and_its_frame_named(cache, tmp_path):
+    path = tmp_path / "latents" / "shard-000-00000" / "tokens.bin"
+    content = bytearray(path.read_bytes())
+    frame = cache.key.frame_bytes
+    content[7 * frame + 11] ^= 1  # the second episode's second frame
+    path.write_bytes(content)
+    damaged = open_cache(tmp_path / "latents")
+    damaged.tokens("000000", SIMULATED_VIEW, np.arange(6))
+    damaged.tokens("000001", SIMULATED_VIEW, np.array([0]))
+    with pytest.raises(CorruptLatentsError, match="episode 000001, view camera, row 1"):
+        damaged.tokens("000001", SIMULATED_VIEW, np.array([1]))
+    with pytest.raises(CorruptLatentsError, match="row 1"):
+        damaged.verify()
+
+
+def test_a_truncated_shard_is_refused_when_it_is_opened(cache, tmp_path):
+    path = tmp_path / "latents" / "shard-000-00000" / "tokens.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CorruptLatentsError, match="bytes"):
+        open_cache(tmp_path / "latents")
+
+
+def test_a_folder_without_a_cache_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(CorruptLatentsError, match="latents encode"):
+        open_cache(tmp_path)
+
+
+def test_a_cache_of_another_encoder_is_refused(encoder, cache, tmp_path):
+    torch.manual_seed(1)
+    other = replace(encoder, network=frozen(VisionTransformer(encoder.network.config)))
+    check_encoder(tmp_path / "latents", cache.key, encoder)
+    with pytest.raises(LatentsMismatchError, match="encoder_sha256"):
+        check_encoder(tmp_path / "latents", cache.key, other)
+
+
+def test_a_cache_of_another_geometry_is_refused(encoder, recordings, cache, tmp_path):
+    squashed = replace(encoder, geometry="squash_1_35")
+    with pytest.raises(LatentsMismatchError, match="frame_geometry is centre_square"):
+        encode_recordings(squashed, recordings, tmp_path / "latents")
+
+
+def test_a_cache_of_other_recordings_is_refused(encoder, recordings, cache, tmp_path):
+    recordings._states = recordings._states + 1e-9
+    with pytest.raises(LatentsMismatchError, match="data_sha256"):
+        encode_recordings(encoder, recordings, tmp_path / "latents")
+
+
+def test_an_interrupted_encoding_continues_and_keeps_what_is_there(
+    encoder, recordings, cache, tmp_path
+):
+    half = tmp_path / "half"
+    one_episode = 6 * cache.key.frame_bytes
+    encode_recordings(encoder, recordings, half, shard_bytes=one_episode)
+    shards = sorted(half.glob("shard-*"))
+    assert len(shards) == len(recordings.episodes)
+    kept = {path: (path / "tokens.bin").stat().st_ino for path in shards[:3]}
+    for number, path in enumerate(shards[3:]):  # the process died while it wrote the fourth
+        path.rename(path.with_suffix(".partial") if number == 0 else tmp_path / path.name)
+    resumed = encode_recordings(encoder, recordings, half, shard_bytes=one_episode)
+    assert sorted(resumed.contents) == sorted(cache.contents)
+    assert kept == {path: (path / "tokens.bin").stat().st_ino for path in kept}
+    assert not list(half.glob("*.partial"))
+    resumed.verify()
+
+
+def test_several_processes_make_the_cache_of_one(encoder, recordings, cache, tmp_path):
+    for part in range(3):
+        shared = encode_recordings(encoder, recordings, tmp_path / "shared", part=(part, 3))
+    assert shared.frames == cache.frames
+    rows = np.arange(6)
+    for episode, view in cache.contents:
+        torch.testing.assert_close(
+            shared.tokens(episode, view, rows), cache.tokens(episode, view, rows)
+        )
+
+
+def test_a_loading_process_opens_the_files_again(cache):
+    packed = pickle.dumps(cache)
+    assert len(packed) < cache.key.frame_bytes
+    rows = np.array([2])
+    torch.testing.assert_close(
+        pickle.loads(packed).tokens("000002", SIMULATED_VIEW, rows),
+        cache.tokens("000002", SIMULATED_VIEW, rows),
+    )
+
+
+def test_windows_from_the_cache_are_those_from_the_frames(encoder, recordings, cache):
+    settings = WindowSettings(frames=3)
+    live, cached = (
+        WindowSampler(data, recordings.episodes, settings).sample(
+            5, torch.Generator().manual_seed(3)
+        )
+        for data in (LiveEpisodes(recordings), CachedEpisodes(cache))
+    )
+    assert live.names == cached.names
+    torch.testing.assert_close(live.actions, cached.actions)
+    torch.testing.assert_close(
+        live.encoded(encoder).tokens, cached.tokens.float(), atol=0.05, rtol=0.02
+    )
+
+
+def test_nothing_to_encode_is_an_error(encoder, recordings, tmp_path):
+    recordings._episodes = []
+    with pytest.raises(DataError, match="no episode"):
+        encode_recordings(encoder, recordings, tmp_path / "none")
+
+
+def test_the_key_says_everything_that_tokens_depend_on(encoder, recordings):
+    key = describe(encoder, recordings, "bfloat16")
+    assert key.frame_shape == (16, 48)
+    assert key.frame_bytes == 16 * 48 * 2
+    assert key == describe(encoder, open_recordings_again(recordings), "bfloat16")
+
+
+def open_recordings_again(recordings):
+    return type(recordings)(recordings._shards)

@@ -1,0 +1,97 @@
+"""Every recipe in the repository: it describes networks that exist, and can be planned."""
+
+from pathlib import Path
+
+import pytest
+
+from models.presets import ENCODER_PRESETS
+from models.weights import on_meta
+from training.__main__ import main
+from training.config import dump_recipe, load_recipe
+from training.log import read_table
+from training.plan import cost_of
+from training.pretrain import MaskedPrediction
+from training.pretrain_config import PretrainConfig
+
+FOLDER = Path(__file__).parents[2] / "configs" / "training"
+PATHS = sorted(path for path in FOLDER.glob("*.yaml") if "decoder" not in path.stem)
+PUBLISHED = {
+    "pretrain_vitl_256": "vit_large",
+    "pretrain_vith_256": "vit_huge",
+    "pretrain_vitg_256": "vit_giant",
+    "cooldown_vitl_256": "vit_large",
+    "cooldown_vith_256": "vit_huge",
+    "cooldown_vitg_256": "vit_giant",
+    "cooldown_vitg_384": "vit_giant_384",
+}
+
+
+def published(name):
+    return load_recipe(FOLDER / f"{name}.yaml", PretrainConfig)
+
+
+def command_of(path):
+    return (
+        "pretrain"
+        if path.stem.startswith(("pretrain", "cooldown")) or "_pre" in path.stem
+        else "posttrain"
+    )
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_dry_run_prints_plan_and_cost(path, capsys):
+    assert main([command_of(path), "--config", str(path), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    for line in ("parameters", "FLOP per update", "hours of one GPU", "memory", "checkpoint"):
+        assert line in printed
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_are_built_on_the_meta_device(name):
+    config = published(name)
+    preset = ENCODER_PRESETS[PUBLISHED[name]]()
+    assert config.encoder.model_copy(update={"num_frames": 64}) == preset
+    network = on_meta(lambda: MaskedPrediction(config))
+    assert all(parameter.is_meta for parameter in network.parameters())
+    assert len(network.predictor.mask_tokens) == 10  # as in the published files
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_have_the_published_batches_and_rates(name):
+    config = published(name)
+    rate = config.optimiser.learning_rate
+    assert config.batch_size == 3072
+    assert config.momentum == (0.99925, 0.99925)
+    slurm = config.run.slurm
+    assert config.groups(0) == slurm.nodes * slurm.tasks_per_node
+    if name.startswith("pretrain"):
+        assert rate.at(1, config.steps) == pytest.approx(1e-4, rel=1e-3)
+        assert rate.at(config.steps, config.steps) == 5.25e-4
+    else:
+        assert rate.at(config.steps, config.steps) == pytest.approx(1.058e-4, rel=1e-3)
+        assert config.start_from is not None
+        assert config.start_from.optimiser
+
+
+def test_a_larger_recipe_costs_more():
+    costs = [cost_of(published(f"pretrain_vit{size}_256")).flops for size in "lhg"]
+    assert costs == sorted(costs)
+    cooldown = published("cooldown_vitg_256")
+    assert cost_of(published("cooldown_vitg_384")).flops > cost_of(cooldown).flops
+
+
+def test_a_recipe_reads_back_what_it_wrote(tmp_path):
+    config = published("cooldown_vitg_384")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(config))
+    assert load_recipe(path, PretrainConfig) == config
+
+
+def test_the_smoke_recipe_learns_in_stages(tmp_path, shards):
+    """Its first update of both stages, in bfloat16."""
+    arguments = ["pretrain", "--config", str(FOLDER / "smoke_pretrain.yaml")]
+    arguments += ["--data", str(shards), "--output", str(tmp_path / "run")]
+    changes = ["stages.0.steps=1", "steps=2", "data.clips.frames=6", "run.device=cpu"]
+    arguments += [word for change in changes for word in ("--set", change)]
+    assert main(arguments) == 0
+    assert read_table(tmp_path / "run" / "log.csv")[0]["step"] == 2
