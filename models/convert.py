@@ -73,6 +73,7 @@ def save_published(
     path: str | os.PathLike[str],
     metadata: Mapping[str, Any] | None = None,
     mask_predictor: State | None = None,
+    online_encoder: State | None = None,
 ) -> None:
     """Write a `.pt` file that facebookresearch/vjepa2 loads with `strict=True`.
 
@@ -82,6 +83,8 @@ def save_published(
         metadata: Counters to write beside the weights: `epoch`, `loss`, `lr`, ...
         mask_predictor: Weights of the mask predictor that an encoder was pretrained with, under
             their plain names.
+        online_encoder: Weights of the encoder that was trained, under their plain names, where
+            `network` is its moving average; the same as `network` by default.
 
     Raises:
         ConversionError: The published code cannot compute this model; the message says why.
@@ -105,6 +108,10 @@ def save_published(
             }
         description = {"encoder": config.model_dump(mode="json")}
     checkpoint["target_encoder"] = dict(checkpoint["encoder"])  # the same tensors, written once
+    if online_encoder is not None:
+        checkpoint["encoder"] = {
+            f"{ENCODER_PREFIX}{name}": online_encoder[name] for name in online_encoder
+        }
     checkpoint[CONFIG_KEY] = json.dumps(description)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(Path(path), lambda partial: torch.save(checkpoint, partial))

@@ -38,19 +38,26 @@ class Attention(nn.Module):
             rotary: Their positions; None: they have none, or carry them already.
             allowed: Who may see whom, bool `[N, N]` or `[B, 1, N, N]`; None: all see all.
         """
+        return self.merge(attend(*self.project(x, rotary), allowed))
+
+    def project(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries, rotated keys and values of tokens, each `[B, heads, N, C]`."""
         qkv: Tensor = self.qkv(x)
         # [B, N, 3 D] -> three times [B, heads, N, C]
         q, k, v = qkv.view(*x.shape[:2], 3, self._num_heads, -1).permute(2, 0, 3, 1, 4)
         if rotary is not None:
             q, k = rotary.rotate(q), rotary.rotate(k)
-        y = attend(q, k, v, allowed)
-        output: Tensor = self.proj(y.transpose(1, 2).flatten(2))
+        return q, k, v
+
+    def merge(self, attended: Tensor) -> Tensor:
+        """Bring what the heads found `[B, heads, N, C]` together, `[B, N, D]`."""
+        output: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return output
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention of `[B, heads, N, C]`; see `Attention` for `allowed`."""
-    if q.device.type != "cpu" or k.shape[-2] > _SHORT_SEQUENCE:
+    if q.device.type != "cpu" or q.shape[-2] * k.shape[-2] > _SHORT_SEQUENCE**2:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     # The fused CPU kernel is made for long sequences; on a frame or two it takes up to three times
     # as long as these products, forwards in bfloat16 and backwards in both types.
@@ -91,6 +98,21 @@ class Block(nn.Module):
         x = x + self.attn(self.norm1(x), rotary, allowed)
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
+
+    def project(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what comes before attention: return queries, keys and values `[B, heads, N, C]`."""
+        return self.attn.project(self.norm1(x), rotary)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Do what comes after attention: add what the heads found `[B, heads, N, C]`, then the MLP."""
+        x = x + self.attn.merge(attended)
+        y: Tensor = x + self.mlp(self.norm2(x))
+        return y
+
+
+def normalise(tokens: Tensor) -> Tensor:
+    """Layer-normalise tokens `[..., D]` without learned scale, in float32."""
+    return F.layer_norm(tokens.float(), tokens.shape[-1:])
 
 
 def make_blocks(config: TransformerConfig, depth: int | None = None) -> nn.ModuleList:

@@ -45,6 +45,7 @@ class MaskPredictor(nn.Module):
         context_masks: Sequence[Tensor],
         target_masks: Sequence[Tensor],
         mask_index: int = 1,
+        grid_size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Predict hidden tokens.
 
@@ -55,12 +56,38 @@ class MaskPredictor(nn.Module):
             target_masks: Ids of the tokens to predict, int64 `[B, M]` in all.
             mask_index: Which learned placeholder stands for them, modulo their number. The
                 reference uses 1 where it does not say.
+            grid_size: Rows and columns of patches, where they are not the configured ones.
 
         Returns:
             Predicted tokens `[B, M, D]`, not normalised, in the order of `target_masks`.
 
         Raises:
             InvalidInputError: Tokens and masks do not belong to each other or to the network.
+        """
+        return self.predict_all(context, context_masks, target_masks, mask_index, grid_size)[1]
+
+    def predict_all(
+        self,
+        context: Tensor,
+        context_masks: Sequence[Tensor],
+        target_masks: Sequence[Tensor],
+        mask_index: int = 1,
+        grid_size: tuple[int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Predict visible and hidden tokens: the dense prediction of arXiv 2603.14482.
+
+        Args:
+            context: As in `forward`, as for the rest.
+            context_masks: Ids of the visible tokens.
+            target_masks: Ids of the hidden tokens.
+            mask_index: Which placeholder.
+            grid_size: Rows and columns.
+
+        Returns:
+            Predictions of the visible tokens `[B, K, D]` and of the hidden ones `[B, M, D]`.
+
+        Raises:
+            InvalidInputError: As in `forward`.
         """
         targets = stack_masks("target_masks", target_masks, len(context))
         visible = stack_masks("context_masks", context_masks, len(context))
@@ -76,7 +103,7 @@ class MaskPredictor(nn.Module):
 
         # Attention does not care about the order of tokens, only about their positions; the
         # reference sorts by position and back, which leaves the result as it is.
-        rows, columns = self.config.grid_size
+        rows, columns = grid_size or self.config.grid_size
         frames = int(ids.max()) // (rows * columns) + 1
         rotary = grid_rotary(
             frames, rows, columns, self.config.head_dim, x.dtype, x.device, self.config.rope
@@ -85,6 +112,5 @@ class MaskPredictor(nn.Module):
             self.predictor_blocks, x, rotary, checkpoint_activations=self.checkpoint_activations
         )
 
-        x = self.predictor_norm(x[:, -targets.shape[1] :])
-        predicted: Tensor = self.predictor_proj(x)
-        return predicted
+        predicted: Tensor = self.predictor_proj(self.predictor_norm(x))
+        return predicted[:, : visible.shape[1]], predicted[:, visible.shape[1] :]

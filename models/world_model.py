@@ -7,8 +7,6 @@ count alike in the planner's distance (arXiv 2506.09985, section 3.2).
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.ac_predictor import ACPredictor
@@ -25,8 +23,11 @@ from models.errors import (
     RopeMismatchError,
     require_finite,
 )
-from models.poses import compose
+from models.layers import normalise
 from models.preprocess import preprocess_frames
+from models.rollout import ACRollout
+
+__all__ = ["WorldModel", "normalise"]
 
 
 class WorldModel(nn.Module):
@@ -129,14 +130,10 @@ class WorldModel(nn.Module):
                 "[B, 7] and [B, H, 7] with H >= 1"
             )
         require_finite(actions=actions, state=state)
-        frames, states = [tokens], [state]
-        for index in range(actions.shape[1]):
-            predicted = self._step(
-                torch.cat(frames, dim=1), actions[:, : index + 1], torch.stack(states, dim=1)
-            )
-            frames.append(predicted)
-            states.append(compose(states[-1], actions[:, index]))
-        return torch.stack(frames[1:], dim=1), torch.stack(states[1:], dim=1)
+        unrolled = ACRollout(self.predictor)
+        memory = unrolled.remember(tokens, state.unsqueeze(1), actions[:, :0])
+        predicted, states = unrolled.imagine(memory, actions.unsqueeze(1))
+        return predicted.squeeze(1), states.squeeze(1)
 
     def _step(self, tokens: Tensor, actions: Tensor, states: Tensor) -> Tensor:
         dtype = self._weight.dtype
@@ -147,11 +144,6 @@ class WorldModel(nn.Module):
     @property
     def _weight(self) -> Tensor:
         return self.predictor.predictor_proj.weight
-
-
-def normalise(tokens: Tensor) -> Tensor:
-    """Layer-normalise tokens `[..., D]` without learned scale, in float32."""
-    return F.layer_norm(tokens.float(), tokens.shape[-1:])
 
 
 def _check_configured(
