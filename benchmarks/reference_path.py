@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.ac_predictor import ACPredictor
 from models.encoder import VisionTransformer
+from models.mask_predictor import MaskPredictor
 
 LONGEST_CONTEXT = 32  # frames the published mask is made for
 
@@ -44,18 +45,78 @@ def encode_frames(encoder: VisionTransformer, pixels: Tensor) -> Tensor:
 
 def predict(predictor: ACPredictor, tokens: Tensor, actions: Tensor, states: Tensor) -> Tensor:
     """Predict the layer-normed tokens of the frame after the last one, `[B, P, D]`."""
+    patches = predictor.config.tokens_per_frame
+    return predict_frames(predictor, tokens, actions, states, LONGEST_CONTEXT)[:, -patches:]
+
+
+def predict_frames(
+    predictor: ACPredictor, tokens: Tensor, actions: Tensor, states: Tensor, longest: int
+) -> Tensor:
+    """Predict the layer-normed tokens of the frame after every frame, `[B, T * P, D]`.
+
+    Args:
+        predictor: The predictor.
+        tokens: Tokens so far `[B, T * P, D]`.
+        actions: Actions `[B, T, 7]`.
+        states: States `[B, T, 7]`.
+        longest: Frames that the mask is made for: 32 to plan, 512 to train.
+    """
     config = predictor.config
     (rows, columns), frames = config.grid_size, actions.shape[1]
     patches = predictor.predictor_embed(tokens).unflatten(1, (frames, rows * columns))
     conditions = [predictor.action_encoder(actions), predictor.state_encoder(states)]
     x = torch.cat([*(c.unsqueeze(2) for c in conditions), patches], dim=2).flatten(1, 2)
-    mask = dense_mask(LONGEST_CONTEXT, 2 + rows * columns)[: x.shape[1], : x.shape[1]].to(x.device)
+    mask = dense_mask(longest, 2 + rows * columns)[: x.shape[1], : x.shape[1]].to(x.device)
     for block in predictor.predictor_blocks:
         q, k, v = _conditioned(block, x, frames, config.num_heads, (rows, columns))
         x = x + _mix(block.attn, q, k, v, mask)
         x = x + _mlp(block.mlp, block.norm2(x))
-    x = x.unflatten(1, (frames, -1))[:, -1, 2:]
-    return F.layer_norm(predictor.predictor_proj(predictor.predictor_norm(x)), (config.embed_dim,))
+    x = x.unflatten(1, (frames, -1))[:, :, 2:].flatten(1, 2)
+    predicted = predictor.predictor_proj(predictor.predictor_norm(x))
+    if config.residual:  # not published: our shipped model predicts the change
+        predicted = predicted + tokens
+    return F.layer_norm(predicted, (config.embed_dim,))
+
+
+def encode_visible(encoder: VisionTransformer, clip: Tensor, ids: Tensor) -> Tensor:
+    """Encode the tokens `ids` `[B, K]` of a clip, `[B, K, D]`."""
+    config = encoder.config
+    x = encoder.patch_embed(clip)
+    x = x.gather(1, ids.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    rows, columns = clip.shape[3] // config.patch_size, clip.shape[4] // config.patch_size
+    for block in encoder.blocks:
+        x = _block(block, x, ids, rows, columns, config.num_heads)
+    tokens: Tensor = encoder.norm(x)
+    return tokens
+
+
+def fill_in(predictor: MaskPredictor, context: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+    """Predict the tokens `hidden` `[B, M]` from the encoded `visible` ones `[B, K]`, sorted by place."""
+    config = predictor.config
+    x = predictor.predictor_embed(context)
+    placeholders = predictor.mask_tokens[0].expand(*hidden.shape, -1)
+    ids = torch.cat([visible, hidden], dim=1)
+    order = ids.argsort(dim=1)
+    x = torch.cat([x, placeholders.to(x.dtype)], dim=1)
+    x = x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    ids = ids.gather(1, order)
+    for block in predictor.predictor_blocks:
+        x = _block(block, x, ids, *config.grid_size, config.num_heads)
+    x = predictor.predictor_norm(x)
+    back = order.argsort(dim=1)
+    x = x.gather(1, back.unsqueeze(-1).expand(-1, -1, x.shape[-1]))[:, visible.shape[1] :]
+    predicted: Tensor = predictor.predictor_proj(x)
+    return predicted
+
+
+def _block(block: nn.Module, x: Tensor, ids: Tensor, rows: int, columns: int, heads: int) -> Tensor:
+    """Run a block over tokens at places `[B, N]`."""
+    q, k, v = _project(block.attn, block.norm1(x), heads)
+    places = ids.unsqueeze(1)
+    q, k = (_rotate_patches(z, places, rows, columns) for z in (q, k))
+    x = x + _mix(block.attn, q, k, v, None)
+    y: Tensor = x + _mlp(block.mlp, block.norm2(x))
+    return y
 
 
 _MASKS: dict[tuple[int, int], Tensor] = {}
@@ -121,7 +182,8 @@ def _rotate(x: Tensor, position: Tensor) -> Tensor:
     """Rotate neighbouring channels by the published, tiled angles."""
     half = x.shape[-1] // 2
     omega = 1.0 / 10_000 ** (torch.arange(half, dtype=x.dtype, device=x.device) / half)
-    angles = (position.to(x.dtype).unsqueeze(-1) * omega).repeat(1, 2)
+    angles = position.to(x.dtype).unsqueeze(-1) * omega
+    angles = torch.cat([angles, angles], dim=-1)
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((-second, first), dim=-1).flatten(-2)
     return x * angles.cos() + turned * angles.sin()

@@ -1,44 +1,69 @@
-"""What a planner needs of a world model: imagine the tokens that follow from actions."""
+"""What a planner needs of a world model: imagine the tokens that follow from actions.
+
+Letters in shapes: P problems planned together, S candidates of each, H horizon, k frames of context, N tokens per
+frame, D channels.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
-class Dynamics(Protocol):
-    """A model that can be unrolled; `models.world_model.WorldModel` is one."""
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What candidates start from, for P problems; what a model computes from it once is kept with the object.
 
-    def rollout(self, tokens: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Imagine the future of a batch of candidates.
-
-        Args:
-            tokens: Layer-normed tokens `[B, N, D]` of the current frame.
-            state: Pose `[B, 7]`: metres, extrinsic xyz Euler radians, gripper closedness.
-            actions: Candidate actions `[B, H, 7]`, one per control period.
-
-        Returns:
-            Layer-normed predicted tokens `[B, H, N, D]` and predicted poses `[B, H, 7]`.
-        """
-        ...
-
-
-class Bfloat16Dynamics:
-    """Run another model's matrix products in bfloat16: faster where the hardware has it, about 1e-2 less exact.
-
-    Args:
-        dynamics: The model to run.
-        device_type: "cpu" or "cuda", where its weights live.
+    Attributes:
+        tokens: Layer-normed tokens `[P, k * N, D]` of the frames so far, oldest first.
+        states: Pose at each frame `[P, k, 7]` [m, rad, closedness].
+        actions: Actions that led from each frame to the next, `[P, k - 1, 7]`.
     """
 
-    def __init__(self, dynamics: Dynamics, device_type: str) -> None:
-        self._dynamics = dynamics
-        self._device_type = device_type
+    tokens: Tensor
+    states: Tensor
+    actions: Tensor
+    _parts: dict[tuple[int, int], Context] = field(default_factory=dict, init=False, repr=False)
 
-    def rollout(self, tokens: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Imagine as `Dynamics.rollout` does; the tokens come back in single precision."""
-        with torch.autocast(self._device_type, dtype=torch.bfloat16):
-            predicted, states = self._dynamics.rollout(tokens, state, actions)
-        return predicted.float(), states
+    def __len__(self) -> int:
+        """Return the number of problems, P."""
+        return len(self.states)
+
+    @property
+    def frames(self) -> int:
+        """Frames of context, k."""
+        return self.states.shape[1]
+
+    def select(self, problems: slice) -> Context:
+        """Return some of the problems; the same ones are the same object every time."""
+        start, stop, _ = problems.indices(len(self))
+        if (start, stop) == (0, len(self)):
+            return self
+        if (start, stop) not in self._parts:
+            rows = slice(start, stop)
+            part = Context(self.tokens[rows], self.states[rows], self.actions[rows])
+            self._parts[start, stop] = part
+        return self._parts[start, stop]
+
+
+class Dynamics(Protocol):
+    """A model that can be unrolled: a pure function, differentiable in the actions."""
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of context and horizon together, k + H - 1."""
+        ...
+
+    def rollout(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Imagine the future of candidates.
+
+        Args:
+            context: What they start from.
+            actions: Candidate actions `[P, S, H, 7]`, one per control period [m, rad, closedness].
+
+        Returns:
+            Layer-normed predicted tokens `[P, S, H, N, D]`, float32, and predicted poses `[P, S, H, 7]`.
+        """
+        ...

@@ -1,117 +1,93 @@
-"""What a planner is asked and what it answers."""
+"""What a planner is asked."""
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from planner_server.planning.dynamics import Dynamics
+from planner_server.planning.bounds import ActionBounds
+from planner_server.planning.energy import EnergySpec
+from planner_server.planning.errors import InvalidProblemError
+from planner_server.planning.goal import POSE_DIM, Goal
 
-POSE_DIM = 7
-GRIPPER = 6
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanningProblem:
     """One question: which actions lead from here to the goal?
 
     Attributes:
-        context: Layer-normed tokens `[1, N, D]` of the current frame.
-        state: Pose `[7]` now: x, y, z [m], extrinsic xyz Euler [rad] of the flange in the base frame, closedness.
-        goal: Layer-normed tokens `[N, D]` of the goal image, from the same encoder.
-        max_step: Largest magnitude of every action axis in one control period, `[7]` [m, rad, closedness];
-            0 keeps the axis still.
-        horizon: Control periods to plan.
-        seed: Seed of this request's own random numbers; the same seed gives the same plan.
+        context_tokens: Layer-normed tokens `[k * N, D]` of the last k frames, oldest first.
+        context_states: Poses `[k, 7]` at those frames: x, y, z [m], extrinsic xyz Euler [rad] of the flange in the
+            base frame, closedness.
+        goal: Where to go.
+        bounds: What is allowed.
+        context_actions: Actions `[k - 1, 7]` between those frames; None where k is 1.
+        horizon: Control periods to plan, H.
+        energy: How the distance to the goal is measured.
+        seed: Seed of this problem's own random numbers; the same seed gives the same plan.
+        warm_start: A guess `[H, 7]`, for example `shift(last_plan.actions)`; it is tried beside doing nothing.
+
+    Raises:
+        InvalidProblemError: Shapes do not fit each other, or numbers are not finite.
     """
 
-    context: Tensor
-    state: Tensor
-    goal: Tensor
-    max_step: tuple[float, ...]
+    context_tokens: Tensor
+    context_states: Tensor
+    goal: Goal
+    bounds: ActionBounds
+    context_actions: Tensor | None = None
     horizon: int = 1
+    energy: EnergySpec = field(default_factory=EnergySpec)
     seed: int = 0
+    warm_start: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.context.ndim != 3 or self.context.shape[0] != 1:
-            raise ValueError(f"context has shape {tuple(self.context.shape)}; expected [1, N, D]")
-        if self.goal.shape != self.context.shape[1:]:
-            raise ValueError(
-                f"goal has shape {tuple(self.goal.shape)}; the context needs {tuple(self.context.shape[1:])}"
-            )
-        if self.state.shape != (POSE_DIM,) or not bool(torch.isfinite(self.state).all()):
-            raise ValueError(f"state must be 7 finite numbers, got {self.state.tolist()}")
-        if len(self.max_step) != POSE_DIM or not all(0 <= limit < 10 for limit in self.max_step):
-            raise ValueError(f"max_step must be 7 magnitudes in [0, 10), got {self.max_step}")
         if self.horizon < 1:
-            raise ValueError(f"horizon must be at least 1, got {self.horizon}")
+            raise InvalidProblemError(f"horizon must be at least 1, got {self.horizon}")
+        self._check_context()
+        if self.energy.proprio_weight and self.goal.states is None:
+            raise InvalidProblemError(
+                f"proprio_weight is {self.energy.proprio_weight} but the goal has no states; give Goal.states"
+            )
+        if self.warm_start is not None:
+            _check_shape("warm_start", self.warm_start, (self.horizon, POSE_DIM))
+        for name in ("context_tokens", "context_states", "context_actions", "warm_start"):
+            value = getattr(self, name)
+            if value is not None and not bool(torch.isfinite(value).all()):
+                raise InvalidProblemError(f"{name} must be finite numbers")
 
-    def box(self) -> Tensor:
-        """Return `max_step` as a tensor `[7]` beside the context."""
-        return torch.tensor(self.max_step, dtype=self.context.dtype, device=self.context.device)
+    @property
+    def frames(self) -> int:
+        """Frames of context, k."""
+        return len(self.context_states)
 
+    @property
+    def current_tokens(self) -> Tensor:
+        """Tokens `[N, D]` of the newest frame."""
+        return self.context_tokens[-self.goal.tokens.shape[1] :]
 
-@dataclass(frozen=True)
-class Budget:
-    """How much a plan may cost; what is None is unlimited.
-
-    Attributes:
-        deadline_ms: Time after which no further batch of candidates is started. The batch that runs is finished.
-        max_evaluations: Action sequences the model may imagine during the search.
-    """
-
-    deadline_ms: float | None = None
-    max_evaluations: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_evaluations is not None and self.max_evaluations < 1:
-            raise ValueError(f"max_evaluations must be at least 1, got {self.max_evaluations}")
-
-
-class StopReason(str, enum.Enum):
-    """Why a search ended."""
-
-    COMPLETED = "completed"
-    DEADLINE = "deadline"
-    MAX_EVALUATIONS = "max_evaluations"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The answer.
-
-    Attributes:
-        actions: float64 `[H, 7]`, inside the box [m, rad, closedness per control period].
-        predicted_states: float64 `[H, 7]`, the poses these actions lead to.
-        energy: Energy of exactly these actions, scored by the model once more after the search.
-        energy_now: Energy of the current frame: 0 means that the goal is reached.
-        energy_do_nothing: Energy the model predicts for holding still.
-        energy_per_iteration: Lowest energy known after every iteration of the search.
-        evaluations: Action sequences imagined, the final scoring included.
-        elapsed_ms: Duration of the whole search.
-        stop_reason: Why the search ended.
-    """
-
-    actions: NDArray[np.float64]
-    predicted_states: NDArray[np.float64]
-    energy: float
-    energy_now: float
-    energy_do_nothing: float
-    energy_per_iteration: tuple[float, ...]
-    evaluations: int
-    elapsed_ms: float
-    stop_reason: StopReason
+    def _check_context(self) -> None:
+        if self.context_states.ndim != 2 or not len(self.context_states):
+            raise InvalidProblemError(
+                f"context_states have shape {list(self.context_states.shape)}; expected [k, 7] with k >= 1"
+            )
+        frames, (per_frame, channels) = len(self.context_states), self.goal.tokens.shape[1:]
+        _check_shape("context_states", self.context_states, (frames, POSE_DIM))
+        if self.context_tokens.shape != (frames * per_frame, channels):
+            raise InvalidProblemError(
+                f"context_tokens have shape {list(self.context_tokens.shape)}; {frames} frame(s) and a goal of "
+                f"{per_frame} x {channels} need [{frames * per_frame}, {channels}]. Encode both with the same model"
+            )
+        if self.context_actions is None and frames > 1:
+            raise InvalidProblemError(
+                f"{frames} frames of context need context_actions [{frames - 1}, 7]"
+            )
+        if self.context_actions is not None:
+            _check_shape("context_actions", self.context_actions, (frames - 1, POSE_DIM))
 
 
-class Planner(Protocol):
-    """A way to search; instances hold options only and may be shared between requests."""
-
-    def plan(self, dynamics: Dynamics, problem: PlanningProblem, budget: Budget) -> Plan:
-        """Search for the actions of lowest energy within the budget."""
-        ...
+def _check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    if value.shape != shape:
+        raise InvalidProblemError(f"{name} has shape {list(value.shape)}; expected {list(shape)}")

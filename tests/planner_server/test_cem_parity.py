@@ -12,7 +12,16 @@ from torch import Tensor
 from models.checkpoint import load_world_model
 from models.config import ACPredictorConfig, EncoderConfig, WorldModelConfig
 from models.world_model import WorldModel
-from planner_server.planning import Budget, CemPlanner, PlanningProblem
+from planner_server.planning import (
+    ActionBounds,
+    CemPlanner,
+    CemSettings,
+    Goal,
+    PlanningProblem,
+    RolloutEngine,
+    RolloutSettings,
+    WorldModelDynamics,
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +53,15 @@ def world_model(shared_dir: Path, index: dict[str, Any]) -> WorldModel:
     return load_world_model(shared_dir / "golden" / "ac_checkpoint.pt", config=config)
 
 
-def planner_for(arguments: dict[str, Any], noise: Tensor, **options: Any) -> CemPlanner:
+def planner_for(
+    world_model: WorldModel,
+    arguments: dict[str, Any],
+    noise: Tensor,
+    close_gripper_from: int | None = None,
+    batch_size: int = 64,
+) -> CemPlanner:
     draws: Iterator[Tensor] = iter(noise)
-    return CemPlanner(
+    settings = CemSettings(
         candidates=arguments["samples"],
         elites=arguments["topk"],
         iterations=arguments["cem_steps"],
@@ -54,8 +69,21 @@ def planner_for(arguments: dict[str, Any], noise: Tensor, **options: Any) -> Cem
         momentum_std=arguments["momentum_std"],
         momentum_mean_gripper=arguments["momentum_mean_gripper"],
         momentum_std_gripper=arguments["momentum_std_gripper"],
-        noise=lambda _generator, _candidates: next(draws),
-        **options,
+        close_gripper_from=close_gripper_from,
+    )
+    engine = RolloutEngine(WorldModelDynamics(world_model), RolloutSettings(batch_size=batch_size))
+    return CemPlanner(engine, settings, noise=lambda _candidates, _axes: next(draws)[None])
+
+
+def problem_for(
+    reference: dict[str, Tensor], bounds: ActionBounds, horizon: int
+) -> PlanningProblem:
+    return PlanningProblem(
+        context_tokens=reference["context"][0, 0],
+        context_states=reference["pose"][0],
+        goal=Goal.of(reference["goal"][0, 0]),
+        bounds=bounds,
+        horizon=horizon,
     )
 
 
@@ -63,7 +91,7 @@ def planner_for(arguments: dict[str, Any], noise: Tensor, **options: Any) -> Cem
     ("noise", "plan", "close_gripper_from"),
     [("noise", "plan", None), ("noise_close", "plan_close_gripper_at_1", 1)],
 )
-@pytest.mark.parametrize("chunk_size", [64, 7])
+@pytest.mark.parametrize("batch_size", [64, 7])
 def test_the_same_draws_give_the_published_plan(
     world_model: WorldModel,
     index: dict[str, Any],
@@ -71,36 +99,23 @@ def test_the_same_draws_give_the_published_plan(
     noise: str,
     plan: str,
     close_gripper_from: int | None,
-    chunk_size: int,
+    batch_size: int,
 ) -> None:
     arguments = index["cem.pt"]["mpc_args"]
-    planner = planner_for(
-        arguments, reference[noise], close_gripper_from=close_gripper_from, chunk_size=chunk_size
-    )
+    planner = planner_for(world_model, arguments, reference[noise], close_gripper_from, batch_size)
     limit = arguments["maxnorm"]
-    problem = PlanningProblem(
-        context=reference["context"][0],
-        state=reference["pose"][0, 0],
-        goal=reference["goal"][0, 0],
-        max_step=(limit, limit, limit, 0.0, 0.0, 0.0, 1.0),
-        horizon=arguments["rollout"],
-    )
-    result = planner.plan(world_model, problem, Budget())
+    bounds = ActionBounds.symmetric((limit, limit, limit, 0.0, 0.0, 0.0, 1.0))
+    (result,) = planner.plan([problem_for(reference, bounds, arguments["rollout"])])
     torch.testing.assert_close(
         torch.from_numpy(result.actions).float(), reference[plan], rtol=0, atol=1e-4
     )
     assert result.evaluations == arguments["samples"] * arguments["cem_steps"] + 2
 
 
-def test_pinned_axes_keep_their_value(
-    world_model: WorldModel, reference: dict[str, Tensor]
-) -> None:
-    problem = PlanningProblem(
-        context=reference["context"][0],
-        state=reference["pose"][0, 0],
-        goal=reference["goal"][0, 0],
-        max_step=(0.075,) * 3 + (0.0,) * 3 + (1.0,),
-    )
-    planner = CemPlanner(candidates=16, elites=4, iterations=2, pinned={2: -0.03})
-    result = planner.plan(world_model, problem, Budget())
-    assert result.actions[0, 2] == pytest.approx(-0.03)
+def test_fixed_axes_keep_their_value(world_model: WorldModel, reference: dict[str, Tensor]) -> None:
+    low = (-0.075, -0.075, -0.03, 0.0, 0.0, 0.0, -1.0)
+    high = (0.075, 0.075, -0.03, 0.0, 0.0, 0.0, 1.0)
+    settings = CemSettings(candidates=16, elites=4, iterations=2)
+    planner = CemPlanner(RolloutEngine(WorldModelDynamics(world_model)), settings)
+    (result,) = planner.plan([problem_for(reference, ActionBounds(low, high), 1)])
+    assert result.actions[0, 2] == -0.03

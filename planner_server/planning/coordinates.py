@@ -1,0 +1,102 @@
+"""The searched axes of a batch as one vector per sequence, each coordinate from -1 to 1 over its limits.
+
+Letters in shapes: P problems, S candidates, H horizon, A searched coordinates (axes times steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from planner_server.planning.batch import ProblemBatch
+from planner_server.planning.bounds import ACTION_DIM, GRIPPER
+from planner_server.planning.search import take
+
+
+class Coordinates:
+    """Translates between actions and coordinates, and draws points.
+
+    Args:
+        batch: The problems; they search the same axes.
+        gripper_scale: Length of the gripper's axis relative to the others, where distances are measured.
+        path_scale: Length of the way to the last pose relative to that pose, where distances are measured.
+
+    Attributes:
+        count: Number of coordinates, A.
+    """
+
+    def __init__(self, batch: ProblemBatch, gripper_scale: float, path_scale: float) -> None:
+        self._batch = batch
+        limits = batch.limits
+        self._places = limits.is_searched[0].flatten().nonzero()[:, 0]  # of H * 7
+        self._middle = ((limits.high + limits.low) / 2).flatten(1)[:, None]
+        self._half = ((limits.high - limits.low) / 2).flatten(1)[:, None]
+        self.count = len(self._places)
+        self._metric = self._make_metric(batch.horizon, gripper_scale, path_scale)
+
+    def of(self, actions: Tensor) -> Tensor:
+        """Return the coordinates `[P, S, A]` of sequences `[P, S, H, 7]`."""
+        flat = actions.flatten(2)
+        at = self._places
+        return (flat[..., at] - self._middle[..., at]) / self._half[..., at]
+
+    def actions(self, points: Tensor) -> Tensor:
+        """Return the allowed sequences `[P, S, H, 7]` nearest to points `[P, S, A]`."""
+        at = self._places
+        flat = self._middle.repeat(1, points.shape[1], 1)
+        flat[..., at] += points * self._half[..., at]
+        return self._batch.limits.project(flat.view(*points.shape[:2], -1, ACTION_DIM))
+
+    def allowed(self, points: Tensor) -> Tensor:
+        """Return the allowed points nearest to points `[P, S, A]` of the box."""
+        return points if self._batch.limits.is_box else self.of(self.actions(points))
+
+    def sobol(self, count: int) -> Tensor:
+        """Return points `[P, count, A]` that cover the box evenly, scrambled by every problem's own numbers."""
+        seeds = (self._batch.uniform(1).double() * 2**31).long().flatten().tolist()
+        make = cast(Callable[..., SobolEngine], SobolEngine)  # torch leaves it untyped
+        engines = [make(self.count, scramble=True, seed=seed) for seed in seeds]
+        return 2 * torch.stack([engine.draw(count) for engine in engines]).to(self._middle) - 1
+
+    def uniform(self, count: int) -> Tensor:
+        """Draw points `[P, count, A]` uniform over the box."""
+        return 2 * self._batch.uniform(count, self.count) - 1
+
+    def normal(self, count: int) -> Tensor:
+        """Draw standard normal points `[P, count, A]`."""
+        return self._batch.normal(count, self.count)
+
+    def embed(self, points: Tensor) -> Tensor:
+        """Return points `[P, S, A]` where their distance says how different the predictions are.
+
+        What the last frame shows depends on where the steps lead together more than on the way there.
+        """
+        return points @ self._metric
+
+    def pick(self, points: Tensor, energies: Tensor, count: int, apart: float) -> Tensor:
+        """Return the lowest of points `[P, K, A]`, lowest first, none within `apart` of a lower one.
+
+        Where too few are that far from each other, the lowest one is repeated.
+        """
+        embedded, left = self.embed(points), energies.clone()
+        if not apart:
+            return take(points, left.topk(count, dim=1, largest=False).indices)
+        chosen = []
+        for _ in range(count):
+            index = left.argmin(dim=1, keepdim=True)
+            chosen.append(index)
+            distance = (embedded - take(embedded, index)).norm(dim=-1)
+            left = left.masked_fill(distance <= apart, torch.inf)
+        return take(points, torch.cat(chosen, dim=1))
+
+    def _make_metric(self, horizon: int, gripper_scale: float, path_scale: float) -> Tensor:
+        """Return the matrix `[A, A]` that sums the steps up to each one and scales the sums."""
+        steps, axes = self._places // ACTION_DIM, self._places % ACTION_DIM
+        is_summed = (axes[:, None] == axes) & (steps[:, None] <= steps)
+        scale = torch.where(axes == GRIPPER, gripper_scale, 1.0)
+        scale = scale * torch.where(steps == horizon - 1, 1.0, path_scale)
+        return (is_summed * scale).to(self._middle)

@@ -1,0 +1,276 @@
+"""Let a model imagine many candidates: in batches that fit, within the time that is left, without waiting in between.
+
+On a CPU every batch holds candidates of one problem, so that a plan does not depend on its neighbours by one bit; a
+CPU is busy with a few dozen candidates already. On CUDA the problems share batches, which are as large as the free
+memory allows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+from torch import Tensor
+
+from planner_server.planning.dynamics import Context, Dynamics
+from planner_server.planning.throughput import Throughput
+
+logger = logging.getLogger(__name__)
+
+Score = Callable[[Tensor, Tensor, slice], Tensor]
+"""From tokens `[p, s, H, N, D]`, poses `[p, s, H, 7]` and which problems these are to energies `[p, s]`."""
+
+CPU_BATCH = 32
+"""Rollouts at once on a CPU; `python -m planner_server.planning.bench` prints the measurement behind it."""
+_PROBE = 16  # rollouts of the first batch on CUDA, by which memory is measured
+_LARGEST = 1024
+_TIMED_CALLS = 5
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RolloutSettings:
+    """How candidates are batched.
+
+    Attributes:
+        batch_size: Most rollouts of one model call; None: `CPU_BATCH` on a CPU, what fits into the free memory on
+            CUDA.
+        memory_fraction: Share of the free CUDA memory that a batch may take.
+    """
+
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of candidates: of the leading s of them where a deadline left no time for more.
+
+    Attributes:
+        energies: `[P, s]`.
+        poses: Predicted poses `[P, s, H, 7]`.
+        tokens: Predicted tokens `[P, s, H, N, D]`, where they were to be kept.
+    """
+
+    energies: Tensor
+    poses: Tensor
+    tokens: Tensor | None
+
+
+class RolloutEngine:
+    """Evaluates candidates with a model.
+
+    Args:
+        dynamics: The model to search with.
+        settings: How to batch.
+        exact: A more exact model to score results with; None: the same.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        settings: RolloutSettings | None = None,
+        exact: Dynamics | None = None,
+    ) -> None:
+        self.dynamics = dynamics
+        self._exact = exact if exact is not None else dynamics
+        self._settings = settings if settings is not None else RolloutSettings()
+        self._throughput = Throughput()
+        self._largest = self._settings.batch_size or _LARGEST
+        self._bytes_per_rollout: dict[int, float] = {}
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of context and horizon together, k + H - 1."""
+        return self.dynamics.max_frames
+
+    def affordable(self, horizon: int, remaining_s: float) -> int | None:
+        """Return how many rollouts fit into a time [s], by measured throughput; None: nothing was measured yet."""
+        return self._throughput.affordable(horizon, remaining_s)
+
+    def batch_size(self, horizon: int, device: torch.device) -> int:
+        """Return the most rollouts that one model call gets now."""
+        if device.type != "cuda":
+            return min(self._largest, self._settings.batch_size or CPU_BATCH)
+        if self._settings.batch_size is not None:
+            return self._largest
+        if horizon not in self._bytes_per_rollout:
+            return min(self._largest, _PROBE)
+        free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        fitting = self._settings.memory_fraction * free / self._bytes_per_rollout[horizon]
+        return max(1, min(self._largest, int(fitting)))
+
+    def evaluate(
+        self,
+        context: Context,
+        actions: Tensor,
+        score: Score,
+        *,
+        deadline_s: float | None = None,
+        keep_tokens: bool = False,
+        exact: bool = False,
+    ) -> Evaluated:
+        """Imagine and score candidates.
+
+        Args:
+            context: What they start from.
+            actions: Candidates `[P, S, H, 7]` [m, rad, closedness], float32, on the context's device.
+            score: Turns predictions into energies.
+            deadline_s: Instant of `time.monotonic` by which to be through. Only the leading candidates that fit by
+                then are evaluated, the same number for every problem.
+            keep_tokens: Whether to return the predicted tokens.
+            exact: Use the more exact model.
+
+        Raises:
+            torch.OutOfMemoryError: Not even one rollout fits into memory.
+        """
+        dynamics = self._exact if exact else self.dynamics
+        begun_s = time.monotonic()
+        batches: list[Evaluated] = []
+        start = 0
+        with _without_gradients(actions):
+            while size := self._next_size(actions, start, begun_s, deadline_s):
+                measurement = self._throughput.begin(actions.shape[2], actions.device)
+                work = partial(
+                    self._imagine, dynamics, context, score=score, keep_tokens=keep_tokens
+                )
+                candidates = actions[:, start : start + size]
+                groups = [work(group, candidates[group]) for group in self._groups(actions)]
+                batches.append(_joined(groups, dim=0))
+                self._throughput.end(measurement, size * len(actions))
+                start += size
+            return _joined(batches, dim=1) if batches else _nothing(actions)
+
+    def _next_size(
+        self, actions: Tensor, start: int, begun_s: float, deadline_s: float | None
+    ) -> int:
+        """Return how many candidates of every problem the next batch has; 0: it is over."""
+        problems, candidates, horizon = actions.shape[:3]
+        on_cuda = actions.device.type == "cuda"
+        size = self.batch_size(horizon, actions.device) // (problems if on_cuda else 1)
+        size = min(max(size, 1), candidates - start)
+        if deadline_s is None:
+            return size
+        # What is queued on a GPU has not been worked off when the clock is read: count it instead.
+        remaining_s = deadline_s - (begun_s if on_cuda else time.monotonic())
+        fitting = self.affordable(horizon, remaining_s)
+        if fitting is not None:
+            size = min(size, fitting // problems - (start if on_cuda else 0))
+        return max(size, 0) if remaining_s > 0 else 0
+
+    def _groups(self, actions: Tensor) -> list[slice]:
+        """Return which problems are imagined together."""
+        together = self.batch_size(actions.shape[2], actions.device)
+        if actions.device.type != "cuda":
+            together = 1
+        return [slice(i, i + together) for i in range(0, len(actions), together)]
+
+    def _imagine(
+        self,
+        dynamics: Dynamics,
+        context: Context,
+        group: slice,
+        actions: Tensor,
+        *,
+        score: Score,
+        keep_tokens: bool,
+    ) -> Evaluated:
+        """Ask the model about candidates `[p, s, H, 7]` of a group of problems; in halves where memory ends."""
+        before = self._memory_before(actions)
+        try:
+            tokens, poses = dynamics.rollout(context.select(group), actions)
+            energies = score(tokens, poses, group)
+        except torch.OutOfMemoryError:
+            if actions.shape[0] * actions.shape[1] == 1:
+                raise
+        else:
+            self._learn_memory(actions, before)
+            return Evaluated(energies, poses, tokens if keep_tokens else None)
+        # Only here, after the handler, is what the failed attempt held free again.
+        self._shrink(actions)
+        work = partial(self._imagine, dynamics, context, score=score, keep_tokens=keep_tokens)
+        problems, candidates = actions.shape[:2]
+        if candidates > 1:
+            halves = actions.split(-(-candidates // 2), dim=1)  # type: ignore[no-untyped-call]
+            return _joined([work(group, half) for half in halves], dim=1)
+        middle = group.start + -(-problems // 2)
+        groups = (slice(group.start, middle), slice(middle, group.start + problems))
+        halves = actions.split(-(-problems // 2), dim=0)  # type: ignore[no-untyped-call]
+        return _joined([work(*pair) for pair in zip(groups, halves, strict=True)], dim=0)
+
+    def _shrink(self, actions: Tensor) -> None:
+        """Halve the batches from now on, and say so."""
+        failed = actions.shape[0] * actions.shape[1]
+        self._largest = min(self._largest, -(-failed // 2))
+        logger.warning(
+            "%d rollouts over %d steps do not fit into the memory of %s: batches have at most %d from now on",
+            failed,
+            actions.shape[2],
+            actions.device,
+            self._largest,
+        )
+        if actions.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _memory_before(self, actions: Tensor) -> int | None:
+        """Return what is allocated on the GPU, where what a batch needs has not been measured yet."""
+        if actions.device.type != "cuda" or actions.shape[2] in self._bytes_per_rollout:
+            return None
+        torch.cuda.reset_peak_memory_stats(actions.device)
+        return torch.cuda.memory_allocated(actions.device)
+
+    def _learn_memory(self, actions: Tensor, before: int | None) -> None:
+        if before is not None:
+            added = torch.cuda.max_memory_allocated(actions.device) - before
+            rollouts = actions.shape[0] * actions.shape[1]
+            self._bytes_per_rollout[actions.shape[2]] = max(added / rollouts, 1.0)
+
+
+def measure_batch_size(
+    dynamics: Dynamics, context: Context, sizes: Sequence[int]
+) -> dict[int, float]:
+    """Time batches of one step for the first problem of a context.
+
+    Returns:
+        Seconds per rollout of every size: the knee is the smallest size that is nearly as fast as the fastest.
+    """
+    one = context.select(slice(0, 1))
+    seconds: dict[int, float] = {}
+    for size in sizes:
+        actions = torch.zeros(1, size, 1, 7, device=context.tokens.device)
+        times = []
+        with torch.inference_mode():
+            for _ in range(_TIMED_CALLS):
+                begun_s = time.perf_counter()
+                dynamics.rollout(one, actions)
+                times.append(time.perf_counter() - begun_s)
+        seconds[size] = min(times) / size
+    return seconds
+
+
+def _without_gradients(actions: Tensor) -> AbstractContextManager[object]:
+    return nullcontext() if actions.requires_grad else torch.inference_mode()
+
+
+def _joined(parts: Sequence[Evaluated], dim: int) -> Evaluated:
+    """Return several parts as one: side by side as problems (0) or as candidates (1)."""
+    if len(parts) == 1:
+        return parts[0]
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    return Evaluated(
+        torch.cat([part.energies for part in parts], dim),
+        torch.cat([part.poses for part in parts], dim),
+        torch.cat(tokens, dim) if tokens else None,
+    )
+
+
+def _nothing(actions: Tensor) -> Evaluated:
+    return Evaluated(actions.new_empty(len(actions), 0), actions[:, :0], None)

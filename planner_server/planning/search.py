@@ -1,0 +1,289 @@
+"""One search: ask the model within the budget, remember the best of every problem, close with scored plans.
+
+A planner decides which candidates to try; everything about money, time and bookkeeping is here.
+Letters in shapes: P problems, S candidates, H horizon, N tokens, D channels.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.poses import compose
+from planner_server.planning.batch import ProblemBatch
+from planner_server.planning.budget import Budget, StopReason
+from planner_server.planning.errors import NonFiniteEnergyError
+from planner_server.planning.limits import Limits
+from planner_server.planning.plan import Candidates, Plan, Timings
+from planner_server.planning.rollouts import Evaluated, RolloutEngine
+
+SMALLEST_BATCH = (
+    8  # candidates per problem; a deadline that leaves no time for them ends the search
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Candidates that were imagined: the leading ones of those asked for, as the budget allowed.
+
+    Attributes:
+        actions: `[P, S, H, 7]`, inside the bounds.
+        energies: `[P, S]`; infinite where the model predicted no number.
+        tokens: Predicted tokens `[P, S, H, N, D]`, where asked for.
+    """
+
+    actions: Tensor
+    energies: Tensor
+    tokens: Tensor | None
+
+    def best(self, count: int) -> Tensor:
+        """Return the `count` best sequences, best first, `[P, count, H, 7]`; ties go to the earlier one."""
+        order = self.energies.argsort(dim=1, stable=True)[:, :count]
+        return take(self.actions, order)
+
+
+class Search:
+    """Scores candidates of a batch of problems until the budget is spent.
+
+    Args:
+        engine: Imagines candidates.
+        batch: The problems.
+        budget: When to stop.
+        deadline_s: `time.monotonic()` at which to stop; None is never.
+
+    Attributes:
+        batch: The problems.
+        best_actions: The best sequences so far `[P, H, 7]`.
+        best_energies: Their energies `[P]`.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        batch: ProblemBatch,
+        budget: Budget,
+        deadline_s: float | None,
+    ) -> None:
+        self.batch = batch
+        self.best_actions = batch.limits.stay()
+        self.best_energies = batch.states.new_full((len(batch),), torch.inf)
+        self._engine = engine
+        self._budget = budget
+        self._deadline_s = deadline_s
+        self._started_s = time.monotonic()
+        self._model_s = 0.0
+        self._evaluations = [0] * len(batch)
+        self._reasons: list[StopReason | None] = [None] * len(batch)
+        self._history: list[Tensor] = []
+        self._iterations = [0] * len(batch)
+        self._last: Scored | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget has ended the search of every problem."""
+        return all(reason is not None for reason in self._reasons)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether the deadline leaves time for one batch, as far as is known."""
+        if self._deadline_s is None:
+            return True
+        remaining_s = self._deadline_s - time.monotonic()
+        affordable = self._engine.affordable(self.batch.horizon, remaining_s)
+        needed = SMALLEST_BATCH * len(self.batch)
+        return remaining_s > 0 and (affordable is None or affordable >= needed)
+
+    def score(self, actions: Tensor, *, keep_tokens: bool = False) -> Scored:
+        """Imagine sequences `[P, S, H, 7]`, moved into the bounds first.
+
+        What is returned may be less than what was asked for: then the search is over.
+        """
+        actions = self.batch.limits.project(actions.nan_to_num())
+        affordable = self._within_evaluations(actions.shape[1])
+        parts = [
+            self._evaluate(part, keep_tokens=keep_tokens)
+            for part in self._split(actions[:, :affordable])
+        ]
+        energies = torch.cat([part.energies for part in parts], dim=1)
+        tokens = [part.tokens for part in parts if part.tokens is not None]
+        scored = Scored(
+            actions[:, : energies.shape[1]],
+            torch.where(energies.isnan(), torch.inf, energies),
+            torch.cat(tokens, dim=1) if tokens else None,
+        )
+        self._remember(scored)
+        if energies.shape[1] < affordable:
+            self._stop(StopReason.DEADLINE)
+        elif affordable < actions.shape[1]:
+            self._stop(StopReason.MAX_EVALUATIONS)
+        return scored
+
+    def end_iteration(self, std_m: Tensor | None = None) -> None:
+        """Note that an iteration is complete, and stop the problems whose search has come to rest.
+
+        Args:
+            std_m: Spread of every problem's candidates in translation `[P]` [m].
+        """
+        self._history.append(self.best_energies.clone())
+        self._iterations = [
+            count + (reason is None)
+            for count, reason in zip(self._iterations, self._reasons, strict=True)
+        ]
+        if self._budget.min_std_m is not None and std_m is not None:
+            self._stop_where(std_m < self._budget.min_std_m, StopReason.CONVERGED)
+        back = self._budget.plateau_iterations
+        if self._budget.plateau is not None and len(self._history) > back:
+            before = self._history[-1 - back]
+            gained = self._history[0] - self.best_energies
+            is_flat = before - self.best_energies < self._budget.plateau * gained
+            self._stop_where(is_flat | (gained <= 0), StopReason.PLATEAU)
+
+    def finish(self, answers: Tensor | None = None) -> list[Plan]:
+        """Score the answers `[P, H, 7]`, the best sequences if none are given, once more and return the plans.
+
+        Raises:
+            NonFiniteEnergyError: The model predicted no finite energy.
+        """
+        begun_s = time.monotonic()
+        answers = self.best_actions if answers is None else answers
+        exact = Limits(
+            [problem.bounds for problem in self.batch.problems],
+            self.batch.horizon,
+            torch.stack([p.context_states[-1] for p in self.batch.problems]).cpu().double(),
+        )
+        actions = exact.project(answers.cpu().double()[:, None])[:, 0]
+        closing = torch.stack([actions, exact.stay()], dim=1).to(self.batch.states)
+        energies = self._imagine(closing, exact=True).energies.cpu()
+        if not bool(torch.isfinite(energies).all()):
+            raise NonFiniteEnergyError(
+                f"the model predicts energies that are not finite ({energies.tolist()}); check the weights, and try "
+                "float32"
+            )
+        self._evaluations = [count + closing.shape[1] for count in self._evaluations]
+        return self._report(actions, energies, 1e3 * (time.monotonic() - begun_s))
+
+    def hold(self) -> list[Plan]:
+        """Return the plans to stay, without asking the model."""
+        self._stop(StopReason.HELD)
+        energies = self.batch.energy_now().cpu()[:, None].expand(-1, 2)
+        return self._report(self.best_actions.cpu().double(), energies, 0.0)
+
+    def _within_evaluations(self, wanted: int) -> int:
+        most = self._budget.max_evaluations
+        return wanted if most is None else max(min(wanted, most - max(self._evaluations)), 0)
+
+    def _split(self, actions: Tensor) -> tuple[Tensor, ...]:
+        """Cut off a small first batch where there is a deadline: the first one is evaluated whatever it says."""
+        has_begun = any(self._evaluations)
+        if self._deadline_s is None or has_begun or actions.shape[1] <= SMALLEST_BATCH:
+            return (actions,)
+        return actions[:, :SMALLEST_BATCH], actions[:, SMALLEST_BATCH:]
+
+    def _evaluate(self, actions: Tensor, *, keep_tokens: bool) -> Evaluated:
+        deadline_s = self._search_until()
+        evaluated = self._imagine(actions, deadline_s=deadline_s, keep_tokens=keep_tokens)
+        if self._deadline_s is not None and deadline_s is None:
+            evaluated.energies.cpu()  # wait for the GPU once, so that its speed is known
+        for index, reason in enumerate(self._reasons):
+            self._evaluations[index] += evaluated.energies.shape[1] if reason is None else 0
+        return evaluated
+
+    def _search_until(self) -> float | None:
+        """Return when to stop so that the closing re-scoring still fits; None where the speed is not known yet."""
+        per_second = self._engine.affordable(self.batch.horizon, 1.0)
+        if self._deadline_s is None or per_second is None:
+            return None
+        return self._deadline_s - 2 * len(self.batch) / max(per_second, 1)
+
+    def _imagine(
+        self,
+        actions: Tensor,
+        *,
+        deadline_s: float | None = None,
+        keep_tokens: bool = False,
+        exact: bool = False,
+    ) -> Evaluated:
+        begun_s = time.monotonic()
+        evaluated = self._engine.evaluate(
+            self.batch.context,
+            actions,
+            self.batch.energy,
+            deadline_s=deadline_s,
+            keep_tokens=keep_tokens,
+            exact=exact,
+        )
+        self._model_s += time.monotonic() - begun_s
+        return evaluated
+
+    def _remember(self, scored: Scored) -> None:
+        """Take over what is better than the best, for problems whose search goes on."""
+        if not scored.energies.shape[1]:
+            return
+        self._last = scored
+        energies, index = scored.energies.detach().min(dim=1)
+        is_better = energies < self.best_energies
+        if any(
+            self._reasons
+        ):  # what was found after a problem's end belongs to its neighbours' search
+            goes_on = [reason is None for reason in self._reasons]
+            is_better &= torch.tensor(goes_on, device=is_better.device)
+        self.best_energies = torch.where(is_better, energies, self.best_energies)
+        actions = take(scored.actions.detach(), index[:, None])[:, 0]
+        self.best_actions = torch.where(is_better[:, None, None], actions, self.best_actions)
+
+    def _stop(self, reason: StopReason) -> None:
+        self._reasons = [known or reason for known in self._reasons]
+
+    def _stop_where(self, is_over: Tensor, reason: StopReason) -> None:
+        for index in is_over.nonzero()[:, 0].tolist():
+            self._reasons[index] = self._reasons[index] or reason
+
+    def _report(self, actions: Tensor, energies: Tensor, rescoring_ms: float) -> list[Plan]:
+        now = self.batch.energy_now().tolist()
+        timings = Timings(
+            1e3 * (time.monotonic() - self._started_s), 1e3 * self._model_s, rescoring_ms
+        )
+        history = torch.stack(self._history, dim=1).tolist() if self._history else [[]] * len(now)
+        plans = []
+        for index, problem in enumerate(self.batch.problems):
+            energy, still = energies[index].tolist()
+            plans.append(
+                Plan(
+                    actions=actions[index].numpy(),
+                    predicted_states=_follow(problem.context_states[-1], actions[index]).numpy(),
+                    energy=energy,
+                    energy_now=now[index],
+                    energy_do_nothing=still,
+                    energy_per_iteration=tuple(history[index][: self._iterations[index]]),
+                    evaluations=self._evaluations[index],
+                    timings=timings,
+                    stop_reason=self._reasons[index] or StopReason.COMPLETED,
+                    candidates=self._candidates(index),
+                )
+            )
+        return plans
+
+    def _candidates(self, index: int) -> Candidates:
+        actions, energies = self.best_actions[index, None], self.best_energies[index, None]
+        if self._last is not None:
+            actions, energies = self._last.actions[index], self._last.energies[index]
+        return Candidates(
+            actions.detach().float().cpu().numpy(), energies.detach().float().cpu().numpy()
+        )
+
+
+def take(values: Tensor, index: Tensor) -> Tensor:
+    """Return `values[p, index[p, k]]`: from `[P, S, ...]` and `[P, K]` to `[P, K, ...]`."""
+    problems = torch.arange(len(values), device=values.device)[:, None]
+    return values[problems, index]
+
+
+def _follow(state: Tensor, actions: Tensor) -> Tensor:
+    """Return the poses `[H, 7]` that actions `[H, 7]` lead to from a pose `[7]`."""
+    poses = [state.cpu().double()]
+    for action in actions:
+        poses.append(compose(poses[-1], action))
+    return torch.stack(poses[1:])

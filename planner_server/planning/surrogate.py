@@ -1,0 +1,150 @@
+"""Search a fit of the model instead of the model: the default planner.
+
+Imagining a candidate is a run of a transformer; but over the small box of allowed actions the predicted tokens change
+smoothly. So a few candidates are imagined, their *tokens* (not their energies, which have kinks) are fitted as a
+function of the action, the energy of the fit is minimised at almost no cost, and the model is asked about what was
+found there. Far from the goal the energy has several basins: the first rounds ask about the lowest point of each of
+them, the last ones about a cloud around the single lowest one, in a region that narrows from round to round. The
+answer is the best sequence that the model itself was asked about.
+
+Letters in shapes: P problems, S candidates, K points on the fit, H horizon, A searched coordinates.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from planner_server.planning.coordinates import Coordinates
+from planner_server.planning.planner import SearchingPlanner
+from planner_server.planning.rollouts import RolloutEngine
+from planner_server.planning.search import Search
+from planner_server.planning.token_fit import TokenFit
+
+_USUAL_COORDINATES = 4  # dx, dy, dz and the gripper, one step
+_POOL_ROUNDS = 3
+_POOL_CENTRES = 16
+_POOL_STD = 0.3  # of the region, for the first cloud of the pool; halved from one to the next
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SurrogateSettings:
+    """Options of the search.
+
+    Attributes:
+        design: Candidates of the first round, spread evenly over the box. This and `rounds` are for up to four searched
+            coordinates (axes times steps of the horizon); for A of them both are A / 4 times as many.
+        rounds: Rounds after it.
+        cloud: Candidates of every later round: low points of the fit, and a cloud around the lowest of them.
+        cloud_std: Standard deviation of the cloud, as a fraction of the region searched.
+        shrink: Factor on the region from round to round (slower where there are more rounds); the first one is the
+            whole box.
+        basins: Low points of the fit, apart from each other, that the second round asks about.
+        basins_decay: Factor on their number from round to round.
+        separation: How far apart they are, as a fraction of the region.
+        length: Distance over which the fitted tokens change much, as a fraction of half the box.
+        smoothing: Variance of what the fit may ignore, relative to that of the tokens.
+        gripper_scale: Length of the gripper's axis relative to the others; a short one makes the fit smooth along it.
+        path_scale: Length of the way to the last pose relative to that pose; of no effect at horizon 1.
+        pool: Points of the fit that are tried per step of its minimisation.
+        fitted_values: Values of the predicted tokens that are fitted, about.
+    """
+
+    design: Annotated[int, Field(ge=2)] = 36
+    rounds: Annotated[int, Field(ge=1)] = 6
+    cloud: Annotated[int, Field(ge=1)] = 7
+    cloud_std: Annotated[float, Field(gt=0)] = 0.35
+    shrink: Annotated[float, Field(gt=0, le=1)] = 0.6
+    basins: Annotated[int, Field(ge=1)] = 7
+    basins_decay: Annotated[float, Field(ge=0, le=1)] = 0.6
+    separation: Annotated[float, Field(ge=0)] = 0.35
+    length: Annotated[float, Field(gt=0)] = 0.6
+    smoothing: Annotated[float, Field(gt=0)] = 0.01
+    gripper_scale: Annotated[float, Field(gt=0)] = 0.12
+    path_scale: Annotated[float, Field(gt=0)] = 0.4
+    pool: Annotated[int, Field(ge=_POOL_CENTRES)] = 256
+    fitted_values: Annotated[int, Field(ge=1)] = 512
+
+
+class SurrogatePlanner(SearchingPlanner):
+    """Fit the tokens, minimise the fit, ask the model there, and again.
+
+    Args:
+        engine: Imagines candidates.
+        settings: The options; None takes the defaults.
+    """
+
+    def __init__(self, engine: RolloutEngine, settings: SurrogateSettings | None = None) -> None:
+        super().__init__(engine)
+        self.settings = settings or SurrogateSettings()
+
+    def search(self, search: Search) -> Tensor | None:
+        """Answer with the best sequence that was tried."""
+        settings, batch = self.settings, search.batch
+        coordinates = Coordinates(batch, settings.gripper_scale, settings.path_scale)
+        candidates = batch.anchors()
+        if not coordinates.count:
+            search.score(candidates)
+            return None
+        size = max(1.0, coordinates.count / _USUAL_COORDINATES)
+        spread = coordinates.sobol(max(round(settings.design * size) - candidates.shape[1], 1))
+        candidates = torch.cat([candidates, coordinates.actions(spread)], dim=1)
+        fit = TokenFit(
+            batch,
+            coordinates,
+            length=settings.length * size**0.5,
+            smoothing=settings.smoothing,
+            fitted_values=settings.fitted_values,
+        )
+        rounds = round(settings.rounds * size)
+        for round_index in range(rounds + 1):
+            scored = search.score(candidates, keep_tokens=True)
+            search.end_iteration()
+            if search.is_over:
+                break
+            if round_index < rounds:
+                fit.fit(scored)
+                candidates = self._propose(search, fit, coordinates, round_index / size)
+        return None
+
+    def _propose(
+        self, search: Search, fit: TokenFit, coordinates: Coordinates, progress: float
+    ) -> Tensor:
+        """Return what to ask the model next, `[P, S, H, 7]`: low points of the fit, and a cloud around the lowest."""
+        settings = self.settings
+        radius = settings.shrink**progress
+        basins = round(settings.basins * settings.basins_decay**progress)
+        lowest = self._minimise(
+            fit, coordinates, search, radius, min(max(basins, 1), settings.cloud)
+        )
+        noise = coordinates.normal(settings.cloud - lowest.shape[1])
+        cloud = lowest[:, :1] + noise * settings.cloud_std * radius
+        return coordinates.actions(torch.cat([lowest, cloud], dim=1))
+
+    def _minimise(
+        self, fit: TokenFit, coordinates: Coordinates, search: Search, radius: float, basins: int
+    ) -> Tensor:
+        """Return low points `[P, basins, A]` of the fit within `radius` of the best candidate, the lowest first."""
+        settings = self.settings
+        centre = coordinates.of(search.best_actions[:, None])
+        low, high = (centre - radius).clamp(min=-1.0), (centre + radius).clamp(max=1.0)
+        if radius == 1.0:
+            low, high = torch.full_like(low, -1.0), torch.full_like(high, 1.0)
+        apart = settings.separation * radius if basins > 1 else 0.0
+        uniform = (coordinates.uniform(settings.pool) + 1) / 2
+        pool = coordinates.allowed(torch.cat([centre, low + (high - low) * uniform], dim=1))
+        energies = fit.energies(pool)
+        count = settings.pool // 2
+        for pool_round in range(_POOL_ROUNDS):
+            centres = coordinates.pick(pool, energies, _POOL_CENTRES, apart / 2)
+            std = _POOL_STD * 0.5**pool_round * (high - low) / 2
+            around = centres.repeat(1, -(-count // _POOL_CENTRES), 1)[:, :count]
+            noise = coordinates.normal(count) * std
+            cloud = coordinates.allowed((around + noise).clamp(low, high))
+            pool = torch.cat([pool, cloud], dim=1)
+            energies = torch.cat([energies, fit.energies(cloud)], dim=1)
+        return coordinates.pick(pool, energies, basins, apart)

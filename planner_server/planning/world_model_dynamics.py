@@ -1,0 +1,159 @@
+"""The world model as planners use it: its predictor in the precision and form that is fastest where it runs."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.ac_predictor import ACPredictor
+from models.packed import can_pack, packed_rollout
+from models.rollout import ACRollout, Memory
+from models.world_model import WorldModel
+from planner_server.planning.dynamics import Context
+from planner_server.planning.errors import PlanningError
+from planner_server.planning.rollouts import RolloutEngine, RolloutSettings
+
+Precision = Literal["float32", "bfloat16", "float8"]
+
+COMPILED_SIZES = (16, 32, 64, 128, 256, 512, 800)
+"""Candidates per problem that a compiled model is run with; fewer are padded with actions that stay."""
+
+_FLOAT8_CAPABILITY = (8, 9)
+
+
+class WorldModelDynamics:
+    """A `Dynamics` around the predictor of a world model.
+
+    Args:
+        model: The world model; it stays as it is.
+        precision: What the predictor's weights and products are: float32, bfloat16 (about 1e-2 less exact), or
+            float8 (products in 8 bits, the rest in bfloat16; CUDA of compute capability 8.9 and torchao).
+        compiled: Compile the predictor and, on CUDA, replay it as a graph, for `COMPILED_SIZES`. The first call of
+            every size takes tens of seconds.
+
+    Raises:
+        PlanningError: The precision is unknown, or the device cannot compute in it.
+    """
+
+    def __init__(
+        self, model: WorldModel, precision: Precision = "float32", *, compiled: bool = False
+    ) -> None:
+        if precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise PlanningError(f"precision {precision!r} does not exist; known: {known}")
+        predictor = _cast(model.predictor, precision)
+        self._max_frames = predictor.config.max_frames
+        plain = ACRollout(predictor)
+        self._differentiable = _Remembering(plain)
+        self._fast = self._differentiable
+        self._compiled: Callable[[Memory, Tensor], tuple[Tensor, Tensor]] | None = None
+        if compiled:
+            mode = "reduce-overhead" if _device(predictor).type == "cuda" else None
+            self._compiled = torch.compile(plain.imagine, mode=mode, dynamic=False)
+        elif can_pack(predictor):
+            self._fast = _Remembering(packed_rollout(predictor))
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of context and horizon together, k + H - 1."""
+        return self._max_frames
+
+    def rollout(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Imagine the future of candidates; see `Dynamics.rollout`."""
+        if torch.is_grad_enabled() and actions.requires_grad:
+            return self._differentiable.imagine(context, actions)
+        if self._compiled is None:
+            return self._fast.imagine(context, actions)
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        count = actions.shape[1]
+        padding = next((size for size in COMPILED_SIZES if size >= count), count) - count
+        padded = F.pad(actions, (0, 0, 0, 0, 0, padding))
+        tokens, poses = self._compiled(self._fast.memory(context), padded)
+        # A replayed graph writes to the same place every time.
+        return tokens[:, :count].clone(), poses[:, :count].clone()
+
+
+def engine_for(
+    model: WorldModel,
+    precision: Precision = "float32",
+    *,
+    compiled: bool = False,
+    settings: RolloutSettings | None = None,
+) -> RolloutEngine:
+    """Return the engine that searches with a world model; what it found in float8 is scored in bfloat16.
+
+    Raises:
+        PlanningError: The precision is unknown, or the device cannot compute in it.
+    """
+    exact = WorldModelDynamics(model, "bfloat16") if precision == "float8" else None
+    return RolloutEngine(WorldModelDynamics(model, precision, compiled=compiled), settings, exact)
+
+
+class _Remembering:
+    """A rollout that keeps what it computed of every context as long as the context lives."""
+
+    def __init__(self, rollout: ACRollout) -> None:
+        self._rollout = rollout
+        self._memories: weakref.WeakKeyDictionary[Context, Memory] = weakref.WeakKeyDictionary()
+
+    def imagine(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
+        return self._rollout.imagine(self.memory(context), actions)
+
+    def memory(self, context: Context) -> Memory:
+        """Return what all candidates share, as tensors that a gradient may pass by."""
+        memory = self._memories.get(context)
+        if memory is None:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                tokens, states, actions = (
+                    value.clone() if value.is_inference() else value
+                    for value in (context.tokens, context.states, context.actions)
+                )
+                memory = self._rollout.remember(tokens, states, actions)
+            self._memories[context] = memory
+        return memory
+
+
+def _cast(predictor: ACPredictor, precision: Precision) -> ACPredictor:
+    """Return the predictor itself, or a copy of it with other weights."""
+    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    if predictor.predictor_proj.weight.dtype != dtype:
+        predictor = copy.deepcopy(predictor).to(dtype).requires_grad_(requires_grad=False)
+    if precision == "float8":
+        predictor = _quantised(predictor)
+    return predictor
+
+
+def _quantised(predictor: ACPredictor) -> ACPredictor:
+    """Return a copy whose blocks multiply in 8 bits, scaled row by row."""
+    device = _device(predictor)
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    if capability < _FLOAT8_CAPABILITY:
+        raise PlanningError(
+            f"precision float8 needs CUDA of compute capability 8.9, and the model is on {device} "
+            f"({capability[0]}.{capability[1]}); choose bfloat16"
+        )
+    try:
+        from torchao.quantization import (
+            Float8DynamicActivationFloat8WeightConfig,
+            PerRow,
+            quantize_,
+        )
+    except ImportError as error:
+        raise PlanningError(
+            "precision float8 needs torchao (pip install torchao); choose bfloat16"
+        ) from error
+    quantised = copy.deepcopy(predictor)
+    quantize_(
+        quantised.predictor_blocks, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
+    )
+    return quantised
+
+
+def _device(predictor: ACPredictor) -> torch.device:
+    return predictor.predictor_proj.weight.device

@@ -1,0 +1,300 @@
+"""Batches change nothing but time and memory: the engine against a world that keeps account of its calls."""
+
+import gc
+import logging
+import time
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.config import tiny
+from models.world_model import WorldModel
+from planner_server.planning.dynamics import Context
+from planner_server.planning.errors import PlanningError
+from planner_server.planning.rollouts import (
+    CPU_BATCH,
+    Evaluated,
+    RolloutEngine,
+    RolloutSettings,
+    measure_batch_size,
+)
+from planner_server.planning.throughput import Throughput
+from planner_server.planning.world_model_dynamics import WorldModelDynamics, engine_for
+
+
+class CountingWorld:
+    """Tokens are the sums of the actions so far; remembers the size of every call."""
+
+    max_frames = 8
+
+    def __init__(self, memory: int | None = None, rollout_s: float = 0.0) -> None:
+        self.calls: list[tuple[int, int]] = []
+        self._memory = memory
+        self._rollout_s = rollout_s
+
+    def rollout(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
+        problems, candidates = actions.shape[:2]
+        assert problems == len(context)
+        self.calls.append((problems, candidates))
+        if self._memory is not None and problems * candidates > self._memory:
+            raise torch.OutOfMemoryError(f"{problems} x {candidates}")
+        time.sleep(self._rollout_s * problems * candidates)
+        poses = context.states[:, -1, None, None] + actions.cumsum(dim=2)
+        return poses[..., None, :], poses
+
+
+def context(problems: int, frames: int = 1) -> Context:
+    return Context(
+        torch.zeros(problems, frames, 7),
+        torch.arange(problems).float()[:, None, None].expand(-1, frames, 7),
+        torch.zeros(problems, frames - 1, 7),
+    )
+
+
+def last_sum(tokens: Tensor, poses: Tensor, problems: slice) -> Tensor:
+    assert tokens.shape[:3] == poses.shape[:3]
+    offsets = 100.0 * torch.arange(100)[problems]
+    return tokens[:, :, -1].sum(dim=(-2, -1)) + offsets[:, None]
+
+
+def evaluate(engine: RolloutEngine, actions: Tensor, **options: bool) -> Evaluated:
+    return engine.evaluate(context(len(actions)), actions, last_sum, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32, 1000])
+def test_the_size_of_the_batches_does_not_show(batch_size: int) -> None:
+    actions = torch.rand(3, 23, 2, 7)
+    engine = RolloutEngine(CountingWorld(), RolloutSettings(batch_size=batch_size))
+    result = evaluate(engine, actions, keep_tokens=True)
+    states = torch.arange(3).float()[:, None, None, None]
+    expected = states + actions.cumsum(dim=2)
+    torch.testing.assert_close(result.poses, expected)
+    assert result.tokens is not None
+    torch.testing.assert_close(result.tokens[..., 0, :], expected)
+    offsets = 100.0 * torch.arange(3)[:, None]
+    torch.testing.assert_close(result.energies, expected[:, :, -1].sum(dim=-1) + offsets)
+
+
+def test_on_a_cpu_a_batch_holds_candidates_of_one_problem() -> None:
+    world = CountingWorld()
+    evaluate(RolloutEngine(world), torch.rand(2, CPU_BATCH + 4, 1, 7))
+    assert world.calls == [(1, CPU_BATCH)] * 2 + [(1, 4)] * 2
+
+
+def test_tokens_are_kept_only_where_asked_for() -> None:
+    assert evaluate(RolloutEngine(CountingWorld()), torch.rand(1, 3, 1, 7)).tokens is None
+
+
+def test_results_are_scored_with_the_exact_model_where_asked_for() -> None:
+    rough, exact = CountingWorld(), CountingWorld()
+    engine = RolloutEngine(rough, exact=exact)
+    evaluate(engine, torch.rand(1, 3, 1, 7))
+    evaluate(engine, torch.rand(1, 2, 1, 7), exact=True)
+    assert (rough.calls, exact.calls) == ([(1, 3)], [(1, 2)])
+
+
+def test_out_of_memory_halves_the_batches_for_good_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    actions, world = torch.rand(1, 40, 1, 7), CountingWorld(memory=9)
+    engine = RolloutEngine(world, RolloutSettings(batch_size=32))
+    expected = evaluate(RolloutEngine(CountingWorld()), actions)
+    with caplog.at_level(logging.WARNING, "planner_server.planning.rollouts"):
+        result = evaluate(engine, actions)
+    torch.testing.assert_close(result.energies, expected.energies)
+    assert "32 rollouts over 1 steps do not fit" in caplog.text
+    assert "at most 8 from now on" in caplog.text
+    world.calls.clear()
+    evaluate(engine, actions)
+    assert world.calls == [(1, 8)] * 5
+
+
+def test_a_memory_too_small_for_one_rollout_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(RolloutEngine(CountingWorld(memory=0)), torch.rand(1, 4, 1, 7))
+
+
+def test_a_deadline_leaves_the_leading_candidates_of_every_problem() -> None:
+    engine = RolloutEngine(CountingWorld(rollout_s=0.002), RolloutSettings(batch_size=4))
+    actions = torch.rand(2, 400, 1, 7)
+    begun_s = time.monotonic()
+    result = engine.evaluate(context(2), actions, last_sum, deadline_s=begun_s + 0.2)
+    done = result.energies.shape[1]
+    assert 0 < done < 400
+    expected = evaluate(RolloutEngine(CountingWorld()), actions[:, :done])
+    torch.testing.assert_close(result.energies, expected.energies)
+    torch.testing.assert_close(result.poses, expected.poses)
+
+
+def test_after_the_deadline_nothing_is_imagined() -> None:
+    world = CountingWorld()
+    result = RolloutEngine(world).evaluate(
+        context(2), torch.rand(2, 5, 3, 7), last_sum, deadline_s=time.monotonic() - 1
+    )
+    assert (result.energies.shape, result.poses.shape) == ((2, 0), (2, 0, 3, 7))
+    assert not world.calls
+
+
+def test_batches_are_cut_to_the_time_that_is_left() -> None:
+    world = CountingWorld(rollout_s=0.005)
+    engine = RolloutEngine(world, RolloutSettings(batch_size=64))
+    evaluate(engine, torch.rand(1, 8, 1, 7))  # now it knows how fast the world is
+    world.calls.clear()
+    engine.evaluate(
+        context(1), torch.rand(1, 64, 1, 7), last_sum, deadline_s=time.monotonic() + 0.1
+    )
+    assert world.calls[0][1] <= 20
+
+
+def test_what_is_affordable_follows_from_what_was_measured() -> None:
+    throughput = Throughput()
+    assert throughput.affordable(1, 1.0) is None
+    cpu = torch.device("cpu")
+    measurement = throughput.begin(1, cpu)
+    time.sleep(0.05)
+    throughput.end(measurement, 10)
+    one, two = throughput.affordable(1, 1.0), throughput.affordable(2, 1.0)
+    assert one is not None
+    assert two is not None
+    assert 10 < one <= 200
+    assert one // 2 - 1 <= two <= one // 2 + 1
+    assert throughput.affordable(1, -1.0) == 0
+
+
+def test_gradients_reach_the_actions() -> None:
+    actions = torch.rand(2, 40, 2, 7, requires_grad=True)
+    energies = evaluate(RolloutEngine(CountingWorld()), actions).energies
+    (gradient,) = torch.autograd.grad(energies.sum(), actions)
+    assert torch.equal(gradient, torch.ones_like(actions))
+    assert evaluate(RolloutEngine(CountingWorld()), actions.detach()).energies.is_inference()
+
+
+def test_the_same_problems_of_a_context_are_the_same_context() -> None:
+    several = context(4, frames=2)
+    assert several.select(slice(0, 4)) is several
+    part = several.select(slice(1, 3))
+    assert part is several.select(slice(1, 3))
+    assert (len(part), part.frames) == (2, 2)
+    assert torch.equal(part.states, several.states[1:3])
+
+
+def test_the_knee_is_measured() -> None:
+    seconds = measure_batch_size(CountingWorld(rollout_s=0.001), context(3), (1, 4))
+    assert list(seconds) == [1, 4]
+    assert all(0.001 <= value < 1 for value in seconds.values())
+
+
+# The world model as dynamics -------------------------------------------------------------------
+
+
+@pytest.fixture
+def model() -> WorldModel:
+    torch.manual_seed(0)
+    return WorldModel(tiny()).eval().requires_grad_(requires_grad=False)
+
+
+def real_context(model: WorldModel, problems: int) -> Context:
+    frames = torch.randint(0, 256, (problems, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        tokens = model.encode(frames)
+    return Context(tokens, torch.rand(problems, 1, 7), torch.zeros(problems, 0, 7))
+
+
+def test_the_world_model_imagines_what_it_does_without_the_engine(model: WorldModel) -> None:
+    start, actions = real_context(model, 2), torch.rand(2, 3, 2, 7) - 0.5
+    tokens, poses = WorldModelDynamics(model).rollout(start, actions)
+    for problem in range(2):
+        given = start.tokens[problem].expand(3, -1, -1), start.states[problem].expand(3, -1)
+        expected, states = model.rollout(*given, actions[problem])
+        torch.testing.assert_close(tokens[problem], expected)
+        torch.testing.assert_close(poses[problem], states)
+
+
+def test_bfloat16_is_near_single_precision_and_leaves_the_model_alone(model: WorldModel) -> None:
+    start, actions = real_context(model, 1), torch.rand(1, 4, 2, 7) - 0.5
+    exact, _ = WorldModelDynamics(model).rollout(start, actions)
+    with torch.inference_mode():
+        rough, _ = WorldModelDynamics(model, "bfloat16").rollout(start, actions)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().mean() < 0.05
+    assert model.predictor.predictor_proj.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_pass_through_the_world_model(model: WorldModel, precision: str) -> None:
+    dynamics, start = WorldModelDynamics(model, precision), real_context(model, 1)  # type: ignore[arg-type]
+    dynamics.rollout(start, torch.rand(1, 2, 2, 7))
+    actions = torch.zeros(1, 2, 2, 7, requires_grad=True)
+    tokens, _ = dynamics.rollout(start, actions)
+    (gradient,) = torch.autograd.grad(tokens[..., 0].sum(), actions)
+    assert bool(torch.isfinite(gradient).all())
+    assert bool((gradient != 0).any())
+
+
+def test_what_was_computed_of_a_context_goes_with_it(model: WorldModel) -> None:
+    dynamics, start = WorldModelDynamics(model), real_context(model, 1)
+    dynamics.rollout(start, torch.zeros(1, 1, 1, 7))
+    kept = weakref.ref(dynamics._fast.memory(start))
+    assert dynamics._fast.memory(start) is kept()
+    del start
+    gc.collect()
+    assert kept() is None
+
+
+def test_precisions_that_cannot_be_had_are_refused(model: WorldModel) -> None:
+    with pytest.raises(PlanningError, match="known: float32, bfloat16, float8"):
+        WorldModelDynamics(model, "int3")  # type: ignore[arg-type]
+    with pytest.raises(PlanningError, match=r"compute capability 8\.9, and the model is on cpu"):
+        WorldModelDynamics(model, "float8")
+
+
+def test_an_engine_is_made_for_a_model_and_a_precision(model: WorldModel) -> None:
+    start, actions = real_context(model, 1), torch.rand(1, 4, 2, 7) - 0.5
+    engine = engine_for(model, "bfloat16", settings=RolloutSettings(batch_size=3))
+    assert engine.batch_size(2, actions.device) == 3
+    assert engine.max_frames == model.config.predictor.max_frames
+    poses = engine.evaluate(start, actions, lambda t, p, _: t.mean(dim=(-3, -2, -1))).poses
+    torch.testing.assert_close(poses, WorldModelDynamics(model).rollout(start, actions)[1])
+    with pytest.raises(PlanningError, match="float8"):
+        engine_for(model, "float8")
+
+
+@pytest.mark.slow
+def test_a_compiled_model_imagines_the_same(model: WorldModel) -> None:
+    start, actions = real_context(model, 1), torch.rand(1, 3, 2, 7) - 0.5
+    compiled = WorldModelDynamics(model, compiled=True)
+    expected, states = WorldModelDynamics(model).rollout(start, actions)
+    with torch.inference_mode():
+        tokens, poses = compiled.rollout(start, actions)
+    torch.testing.assert_close(tokens, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(poses, states, atol=1e-5, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_cuda_imagines_what_the_cpu_does(model: WorldModel, compiled: bool) -> None:
+    start, actions = real_context(model, 3), torch.rand(3, 20, 2, 7) - 0.5
+    expected, _ = WorldModelDynamics(model).rollout(start, actions)
+    moved = Context(start.tokens.cuda(), start.states.cuda(), start.actions.cuda())
+    dynamics = WorldModelDynamics(model.cuda(), compiled=compiled)
+    for _ in range(3):  # the second and third time a graph is recorded and replayed
+        with torch.inference_mode():
+            tokens, _ = dynamics.rollout(moved, actions.cuda())
+        torch.testing.assert_close(tokens.cpu(), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.gpu
+def test_cuda_batches_mix_problems_and_grow_with_the_free_memory(model: WorldModel) -> None:
+    start = real_context(model, 3)
+    moved = Context(start.tokens.cuda(), start.states.cuda(), start.actions.cuda())
+    engine = RolloutEngine(WorldModelDynamics(model.cuda()))
+    actions = torch.rand(3, 50, 1, 7, device="cuda") - 0.5
+
+    def score(tokens: Tensor, poses: Tensor, problems: slice) -> Tensor:
+        return tokens.abs().mean(dim=(-3, -2, -1))
+
+    first = engine.evaluate(moved, actions, score)
+    assert engine.batch_size(1, actions.device) > 16
+    torch.testing.assert_close(engine.evaluate(moved, actions, score).energies, first.energies)
