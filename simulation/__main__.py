@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import signal
 import sys
 from pathlib import Path
 
 from simulation.errors import SimulationError
+from simulation.variation import OBJECT_KINDS
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -52,15 +54,20 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="the arm's address, default 127.0.0.1")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the arm's loopback address, or auto; default 127.0.0.1"
+    )
     parser.add_argument("--camera", default="tcp://127.0.0.1:5560", help="ZMQ publisher")
+    parser.add_argument(
+        "--camera-yaw", type=float, default=0.0, help="camera turned about the table [degrees]"
+    )
     parser.add_argument("--supervisor", default="tcp://127.0.0.1:5561", help="ZMQ replier")
     parser.add_argument("--camera-rate", type=float, default=12.0, help="frames/s, default 12")
     tasks = ("reach", "grasp", "pick_and_place")
     parser.add_argument("--task", choices=tasks, default="reach", help="default reach")
     parser.add_argument("--seed", type=int, default=0, help="of workcell, start and goal")
     parser.add_argument("--distance", choices=("near", "far"), default="near", help="to the goal")
-    parser.add_argument("--object", choices=("cube", "cup"), help="default: the seed decides")
+    parser.add_argument("--object", choices=OBJECT_KINDS, help="default: the seed decides")
     parser.set_defaults(run=_serve)
 
 
@@ -94,9 +101,14 @@ def _serve(options: argparse.Namespace) -> int:
 
     endpoints = Endpoints(options.host, options.camera, options.supervisor)
     task = make_task(
-        options.task, options.seed, FAR_M if options.distance == "far" else NEAR_M, options.object
+        options.task,
+        options.seed,
+        FAR_M if options.distance == "far" else NEAR_M,
+        options.object,
+        camera_yaw_rad=math.radians(options.camera_yaw),
     )
     workcell = LiveWorkcell(task, endpoints, options.camera_rate)
+    endpoints = workcell.endpoints
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: workcell.stop())
     ready = {

@@ -2,7 +2,8 @@
 
 One message is a msgpack map: `version` 1, `sequence`, `t_monotonic_s` and `t_wall_s` (when the
 physics was in the state shown), `height`, `width`, and `rgb`: height x width x 3 bytes, row by
-row. It says nothing of the physics: a subscriber sees what a camera would see.
+row. It says nothing of the physics: a subscriber sees what a camera would see. The subscriber is
+`robot_client.cameras.simulated`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ from simulation.rendering import FrameRenderer
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-MAX_MESSAGE_BYTES = 1 << 20
-_MAX_SIDE_PX = 512
 _MAX_INCOMING_BYTES = 4096  # subscriptions and requests are short
 
 
@@ -64,27 +63,6 @@ class CameraFrame:
         packed: bytes = msgpack.packb(fields)
         return packed
 
-    @staticmethod
-    def decode(message: bytes) -> CameraFrame:
-        """Return the frame of a message.
-
-        Raises:
-            SimulationError: The message is not a frame of this version.
-        """
-        try:
-            fields = msgpack.unpackb(message, max_bin_len=MAX_MESSAGE_BYTES)
-            height, width = int(fields["height"]), int(fields["width"])
-            if fields["version"] != VERSION or not 0 < max(height, width) <= _MAX_SIDE_PX:
-                raise SimulationError(
-                    f"camera message of version {fields['version']}, {height}x{width} px; "
-                    f"this code reads version {VERSION} up to {_MAX_SIDE_PX} px"
-                )
-            pixels = np.frombuffer(fields["rgb"], np.uint8).reshape(height, width, 3)
-            times = float(fields["t_monotonic_s"]), float(fields["t_wall_s"])
-            return CameraFrame(int(fields["sequence"]), *times, pixels)
-        except (msgpack.UnpackException, ValueError, TypeError, KeyError) as error:
-            raise SimulationError(f"not a camera message ({error!r})") from error
-
 
 class CameraStream:
     """Renders snapshots of a running simulation in a thread of its own and publishes them.
@@ -92,7 +70,7 @@ class CameraStream:
     Args:
         model: The compiled workcell.
         newest: Returns the newest snapshot; called from the camera's thread.
-        endpoint: Where to publish, for example `tcp://127.0.0.1:5560`.
+        endpoint: Where to publish, for example `tcp://127.0.0.1:5560`; port `*` takes a free one.
         rate_hz: Frames per second.
 
     Raises:
@@ -109,6 +87,7 @@ class CameraStream:
         self._began = threading.Event()
         self._failure: SimulationError | None = None
         self._socket = bind(zmq.PUB, endpoint)
+        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
 
     def start(self) -> None:

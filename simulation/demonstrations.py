@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.kinematics import flange_pose_at, tcp_position
+from simulation.movables import measures
 from simulation.stepper import OfflineWorkcell
 
 Array = NDArray[np.float64]
@@ -24,14 +25,13 @@ HOVER_M = 0.12  # above the grasp
 _LET_GO_M = 0.003  # a held object sags a little; lowering it further would press it down
 _ARRIVAL_M = 0.008
 _PATIENCE = 8  # control periods before a leg is given up
-_CUP_GRIP_SHARE = 0.6  # of the cup's height; the cube is held at its middle
 
 
 def grasp_point(workcell: OfflineWorkcell) -> Array:
     """Return where the finger pads should close on the object, `[3]` [m]."""
     point = workcell.object_position()
-    if workcell.variation.object_kind == "cup":
-        point[2] += (_CUP_GRIP_SHARE - 0.5) * workcell.object_height_m
+    measured = measures(workcell.variation)
+    point[2] += (measured.grip_share - 0.5) * measured.size_m[2]
     return point
 
 

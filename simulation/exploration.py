@@ -16,7 +16,7 @@ from simulation.stepper import WORKSPACE, OfflineWorkcell
 
 Array = NDArray[np.float64]
 
-_CLEAR_HEIGHT_M = 0.11  # the pads' height above which the hand passes over any object
+_CLEAR_HEIGHT_M = 0.13  # the pads' height above which the hand passes over any object
 _CLEAR_RADIUS_M = 0.13
 _GRIPPER_EVENT = 0.18  # probability per control period
 _KINDS = ("hold", "small", "towards", "anywhere")

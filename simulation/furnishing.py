@@ -1,4 +1,4 @@
-"""What stands around the arm: room, table, lights, camera, the movable object, distractors.
+"""What stands around the arm: room, table, lights, camera, distractors.
 
 Every function adds to a tree of MJCF elements and knows nothing of the robot.
 """
@@ -16,24 +16,15 @@ from simulation.variation import (
     Distractor,
     WorkcellVariation,
 )
+from trajectories.poses import euler_to_matrix
 
 CAMERA_NAME = "exterior"
-OBJECT_BODY = "object"
-OBJECT_JOINT = "object_free"
-OBJECT_SHAPE = "object_shape"
-CUBE_SIZE_M = 0.05
-CUP_RADIUS_M = 0.027
-CUP_HEIGHT_M = 0.08
-_OBJECT_MASS_KG = 0.08
 
 # Collision bits: 1 is what stands on the table, 2 is the gripper; everything else touches nothing.
 TOUCHES_NOTHING = {"contype": "0", "conaffinity": "0"}
 GRIPPER_CONTACT = {"contype": "2", "conaffinity": "0"}
 # Stiffer than MuJoCo's default, in which a held object creeps out of the fingers.
 FIRM_CONTACT = {"solref": "0.01 1", "solimp": "0.95 0.99 0.001"}
-_OBJECT_CONTACT = {"contype": "1", "conaffinity": "2"}
-_TABLE_ONLY = {"contype": "1", "conaffinity": "0"}
-_GRIPPER_ONLY = {"contype": "0", "conaffinity": "2"}
 _TABLE_CONTACT = {"contype": "0", "conaffinity": "3"}
 
 
@@ -54,12 +45,6 @@ def child(element: ET.Element, path: str) -> ET.Element:
             f"franky-sim's scene has no <{path}>; install franky-sim 1.0.4, which this was made for"
         )
     return found
-
-
-def object_height_m(variation: WorkcellVariation) -> float:
-    """Height of the movable object; it stands on the table with its centre at half of this."""
-    nominal = CUBE_SIZE_M if variation.object_kind == "cube" else CUP_HEIGHT_M
-    return nominal * variation.object_scale
 
 
 def add_lights(world: ET.Element, variation: WorkcellVariation) -> None:
@@ -161,83 +146,6 @@ def add_room(scene: ET.Element, world: ET.Element, variation: WorkcellVariation)
         )
 
 
-def add_object(world: ET.Element, variation: WorkcellVariation) -> None:
-    """Add the movable object, free to move, standing on the table."""
-    x, y = variation.object_position_m
-    half_height = object_height_m(variation) / 2
-    # A round cup shows no heading, but its unseen sides must face the fingers.
-    yaw = variation.object_yaw_rad if variation.object_kind == "cube" else 0.0
-    body = ET.SubElement(
-        world,
-        "body",
-        name=OBJECT_BODY,
-        pos=numbers(x, y, half_height),
-        euler=numbers(0, 0, yaw),
-    )
-    ET.SubElement(body, "freejoint", name=OBJECT_JOINT)
-    friction = {**FIRM_CONTACT, "condim": "4", "friction": "1.0 0.02 0.001"}
-    rgba = numbers(*variation.object_rgb, 1.0)
-    if variation.object_kind == "cube":
-        ET.SubElement(
-            body,
-            "geom",
-            _OBJECT_CONTACT,
-            **friction,
-            name=OBJECT_SHAPE,
-            type="box",
-            mass=str(_OBJECT_MASS_KG),
-            size=numbers(half_height, half_height, half_height),
-            rgba=rgba,
-        )
-    else:
-        _add_cup_shapes(body, CUP_RADIUS_M * variation.object_scale, half_height, rgba, friction)
-
-
-def _add_cup_shapes(
-    body: ET.Element, radius: float, half_height: float, rgba: str, friction: dict[str, str]
-) -> None:
-    """Add a cylinder that stands on the table and an unseen octagon for the fingers to hold.
-
-    Flat pads on a round wall meet in one or two points, and the physics squeezes the cup out when
-    it is lifted; on an octagon's sides they rest on a face.
-    """
-    ET.SubElement(
-        body,
-        "geom",
-        _TABLE_ONLY,
-        **friction,
-        name=OBJECT_SHAPE,
-        type="cylinder",
-        mass=str(_OBJECT_MASS_KG),
-        size=numbers(radius, half_height),
-        rgba=rgba,
-    )
-    for side in range(4):
-        ET.SubElement(
-            body,
-            "geom",
-            _GRIPPER_ONLY,
-            **friction,
-            name=f"object_side{side}",
-            type="box",
-            mass="0",
-            group="3",
-            euler=numbers(0, 0, side * np.pi / 4),
-            size=numbers(radius, np.tan(np.pi / 8) * radius, half_height),
-        )
-    ET.SubElement(  # a dark disc on top reads as the cup's mouth and costs no contact
-        body,
-        "geom",
-        TOUCHES_NOTHING,
-        name="object_mouth",
-        type="cylinder",
-        mass="0",
-        size=numbers(0.82 * radius, 0.0006),
-        pos=numbers(0, 0, half_height),
-        rgba="0.1 0.1 0.1 1",
-    )
-
-
 def add_distractor(world: ET.Element, index: int, distractor: Distractor) -> None:
     """Add a fixed body that nothing can touch."""
     size = distractor.size_m
@@ -261,9 +169,10 @@ def add_distractor(world: ET.Element, index: int, distractor: Distractor) -> Non
 
 def add_camera(world: ET.Element, variation: WorkcellVariation) -> None:
     """Add the exterior camera, looking across the table at the gripper."""
-    position = np.add(CAMERA_POSITION_M, variation.camera_offset_m)
-    backward = position - np.add(CAMERA_TARGET_M, variation.camera_aim_offset_m)
-    backward /= np.linalg.norm(backward)
+    target = np.add(CAMERA_TARGET_M, variation.camera_aim_offset_m)
+    turn = euler_to_matrix(np.array([0.0, 0.0, variation.camera_yaw_rad]))
+    away = turn @ (np.add(CAMERA_POSITION_M, variation.camera_offset_m) - target)
+    position, backward = target + away, away / np.linalg.norm(away)
     right = np.cross((0.0, 0.0, 1.0), backward)
     right /= np.linalg.norm(right)
     up = np.cross(backward, right)

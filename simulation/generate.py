@@ -20,7 +20,7 @@ from trajectories.shards import ShardWriter
 
 EPISODES_PER_SHARD = 50
 _RECIPE_FILE = "generation.json"
-_RECIPE_VERSION = 2  # raised whenever the same seed would give other data
+_RECIPE_VERSION = 3  # raised whenever the same seed would give other data
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.001  # libfranka's control period
 ARM_PORT, GRIPPER_PORT = 1337, 1338  # fixed by libfranka
+_HOSTS = 100  # loopback addresses that "auto" tries
 _SNAPSHOT_TICKS = 5
 _FACTOR_TICKS = 1000
 _GIVE_UP_LAG_S = 0.1  # further behind than this, lost time is dropped instead of caught up
@@ -39,7 +40,8 @@ class Endpoints:
     """Where a live workcell can be met; the arm's host must be an address of this machine.
 
     Several simulators run side by side on different loopback addresses (127.0.0.1, 127.0.0.2,
-    ...) with different camera and supervisor ports.
+    ...) with different camera and supervisor ports. Host "auto" takes the first loopback address
+    that is free, port `*` a free port.
     """
 
     host: str = "127.0.0.1"
@@ -65,9 +67,8 @@ class LiveWorkcell:
         self._real_time_factor = 1.0
         joints = OfflineWorkcell(task.variation).kinematics.solve(task.start)
         self._simulator = build_simulator(task.variation, joints)
-        self._server = SimulationServer(self._simulator, hostname_candidates=[endpoints.host])
         self._simulator.init()
-        self._start_server(endpoints.host)
+        self._server, host = self._start_server(endpoints.host)
         model = self._simulator.model
         # The arm's servo adds its own gravity torques, as a real one does.
         model.body_gravcomp[:] = 0.0
@@ -79,6 +80,7 @@ class LiveWorkcell:
         except ServerStartError:
             self._server.cleanup()
             raise
+        self.endpoints = Endpoints(host, self._camera.endpoint, self._supervisor.endpoint)
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `stop` is called, here or by the supervisor.
@@ -113,15 +115,24 @@ class LiveWorkcell:
         verdict = judge(self._task, truth)
         return Report(truth, verdict, self._real_time_factor, snapshot.t_monotonic_s)
 
-    def _start_server(self, host: str) -> None:
-        try:
-            self._server.init()
-        except OSError as error:
-            raise ServerStartError(
-                f"the simulated arm cannot listen on {host}:{ARM_PORT} and :{GRIPPER_PORT} "
-                f"({error}); another simulator may be running there, stop it or give another "
-                "loopback address, for example --host 127.0.0.2"
-            ) from error
+    def _start_server(self, host: str) -> tuple[SimulationServer, str]:
+        """Listen on libfranka's ports; returns the server and its address."""
+        hosts = [f"127.0.0.{last}" for last in range(1, _HOSTS)] if host == "auto" else [host]
+        reason: OSError | None = None
+        for candidate in hosts:
+            server = SimulationServer(self._simulator, hostname_candidates=[candidate])
+            try:
+                server.init()
+            except OSError as error:
+                reason = error
+                server.cleanup()
+                continue
+            return server, candidate
+        raise ServerStartError(
+            f"the simulated arm cannot listen on {host}:{ARM_PORT} and :{GRIPPER_PORT} "
+            f"({reason}); another simulator may be running there, stop it or give another "
+            "loopback address, for example --host 127.0.0.2"
+        ) from reason
 
     def _run_physics(self) -> None:
         due_s = mark_s = time.monotonic()

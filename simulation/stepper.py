@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.errors import InvalidTargetError
-from simulation.furnishing import OBJECT_JOINT, object_height_m
 from simulation.kinematics import ARM_JOINTS, FlangeKinematics
+from simulation.movables import OBJECT_JOINT, measures
 from simulation.rendering import thread_renderer
 from simulation.truth import MAX_WIDTH_M, PhysicsReader, Truth
 from simulation.variation import WorkcellVariation
@@ -130,7 +130,7 @@ class OfflineWorkcell:
     @property
     def object_height_m(self) -> float:
         """Height of the object; standing on the table its centre is at half of this."""
-        return object_height_m(self.variation)
+        return measures(self.variation).size_m[2]
 
     def act(self, action: Array, duration_s: float = 1.0) -> Array:
         """Apply an action `[7]` to the measured state over one control period.

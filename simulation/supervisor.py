@@ -2,7 +2,7 @@
 
 Requests and replies are msgpack maps with a `type`: `task` (goal images and budgets), `truth`
 (exact poses and the verdict), `shutdown`. The socket is not the camera's and not the arm's, so a
-client that holds only those two cannot see the truth.
+client that holds only those two cannot see the truth. The client is `robot_client.supervisor`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from simulation.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
-_MAX_REPLY_BYTES = 8 << 20
 _POLL_MS = 100
 
 
@@ -45,29 +44,11 @@ class Report:
     t_monotonic_s: float
 
 
-@dataclass(frozen=True)
-class GoalImage:
-    """A sub-goal as the supervisor hands it out: PNG bytes, step budget, gripper rule."""
-
-    png: bytes
-    step_budget: int
-    gripper_rule: str | None
-
-
-@dataclass(frozen=True)
-class TaskSheet:
-    """The running task as an experimenter needs it."""
-
-    name: str
-    seed: int
-    goals: tuple[GoalImage, ...]
-
-
 class Supervisor:
     """Answers requests in a thread of its own.
 
     Args:
-        endpoint: Where to listen, for example `tcp://127.0.0.1:5561`.
+        endpoint: Where to listen, for example `tcp://127.0.0.1:5561`; port `*` takes a free one.
         task: The running task.
         report: Returns the truth; called from the supervisor's thread.
         shut_down: Called when a shutdown is asked for.
@@ -88,6 +69,7 @@ class Supervisor:
         self._sheet = _pack_task(task)
         self._stopping = threading.Event()
         self._socket = bind(zmq.REP, endpoint)
+        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -120,68 +102,6 @@ class Supervisor:
             self._shut_down()
             return {"type": "shutdown"}
         return {"type": "error", "message": f"no request {kind!r}; there are task, truth, shutdown"}
-
-
-class SupervisorClient:
-    """Asks a running simulation; for experiments and tests.
-
-    Args:
-        endpoint: Where the supervisor listens.
-        timeout_s: How long to wait for an answer.
-    """
-
-    def __init__(self, endpoint: str, timeout_s: float = 5.0) -> None:
-        self._endpoint = endpoint
-        self._timeout_ms = int(1000 * timeout_s)
-        self._socket: Any = zmq.Context.instance().socket(zmq.REQ)
-        # A REQ socket that missed an answer is stuck unless it may ask again.
-        self._socket.setsockopt(zmq.REQ_RELAXED, 1)
-        self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REPLY_BYTES)
-        self._socket.connect(endpoint)
-
-    def task(self) -> TaskSheet:
-        """Return goal images, budgets and gripper rules of the running task."""
-        reply = self._ask("task")
-        goals = tuple(GoalImage(**goal) for goal in reply["goals"])
-        return TaskSheet(reply["name"], reply["seed"], goals)
-
-    def report(self) -> Report:
-        """Return the truth and the verdict as of now."""
-        reply = self._ask("truth")
-        truth = Truth(
-            state=np.array(reply["state"]),
-            object_position_m=np.array(reply["object_position_m"]),
-            object_tilt_rad=reply["object_tilt_rad"],
-            is_held=reply["is_held"],
-        )
-        verdict = Verdict(reply["is_success"], reply["distance_m"], reply["reason"])
-        return Report(truth, verdict, reply["real_time_factor"], reply["t_monotonic_s"])
-
-    def shut_down(self) -> None:
-        """End the simulation."""
-        self._ask("shutdown")
-
-    def close(self) -> None:
-        """Release the socket."""
-        self._socket.close(linger=0)
-
-    def _ask(self, kind: str) -> dict[str, Any]:
-        """Send one request and return its reply.
-
-        Raises:
-            SupervisorError: No answer in time, or the simulation refused.
-        """
-        self._socket.send(msgpack.packb({"type": kind}))
-        if not self._socket.poll(self._timeout_ms):
-            raise SupervisorError(
-                f"no answer from {self._endpoint} within {self._timeout_ms} ms; "
-                "is `python -m simulation serve` running there?"
-            )
-        reply: dict[str, Any] = msgpack.unpackb(self._socket.recv())
-        if reply["type"] == "error":
-            raise SupervisorError(reply["message"])
-        return reply
 
 
 def encode_png(image: Frame) -> bytes:

@@ -7,6 +7,7 @@ its own (arXiv 2506.09985, section 4.2: 4, 10 and 4 steps).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from simulation.demonstrations import HOVER_M, above, grasp_point
 from simulation.errors import InvalidTaskError
 from simulation.exploration import clear_pose, is_clear
-from simulation.furnishing import CUP_RADIUS_M
 from simulation.kinematics import DOWN_EULER_RAD, flange_pose_at
+from simulation.movables import measures
 from simulation.stepper import WORKSPACE, OfflineWorkcell
 from simulation.truth import MAX_WIDTH_M
 from simulation.variation import (
@@ -85,6 +86,8 @@ def make_task(
     seed: int,
     start_distance_m: tuple[float, float] = NEAR_M,
     object_kind: ObjectKind | None = None,
+    *,
+    camera_yaw_rad: float = 0.0,
 ) -> Task:
     """Lay out a task in the workcell of `seed`.
 
@@ -93,6 +96,7 @@ def make_task(
         seed: Determines workcell, start and goals.
         start_distance_m: Range of the distance from the start to the first goal's flange position.
         object_kind: Fixes the object; None lets the seed decide.
+        camera_yaw_rad: Turns the camera about the table; nothing else changes.
 
     Raises:
         InvalidTaskError: Unknown name, or no start at such a distance inside the workspace.
@@ -100,7 +104,8 @@ def make_task(
     if name not in _LAYOUTS:
         raise InvalidTaskError(f"no task {name!r}; there are {', '.join(TASK_NAMES)}")
     rng = np.random.default_rng([seed, 0x7A5C])
-    workcell = OfflineWorkcell(sample_variation(seed, object_kind))
+    variation = sample_variation(seed, object_kind)
+    workcell = OfflineWorkcell(dataclasses.replace(variation, camera_yaw_rad=camera_yaw_rad))
     return _LAYOUTS[name](workcell, seed, rng, start_distance_m)
 
 
@@ -244,8 +249,4 @@ def _released(workcell: OfflineWorkcell, place: tuple[float, float], budget: int
 
 
 def _closedness_on_object(workcell: OfflineWorkcell) -> float:
-    if workcell.variation.object_kind == "cube":
-        width = workcell.object_height_m
-    else:
-        width = 2 * CUP_RADIUS_M * workcell.variation.object_scale
-    return float(1.0 - width / MAX_WIDTH_M)
+    return float(1.0 - measures(workcell.variation).size_m[1] / MAX_WIDTH_M)

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.furnishing import OBJECT_BODY, OBJECT_SHAPE
+from simulation.movables import OBJECT_BODY, OBJECT_SHAPE
 from simulation.workcell import FLANGE_SITE, PREFIX
 from trajectories.poses import matrix_to_euler
 
@@ -28,8 +28,8 @@ class Truth:
     Attributes:
         state: Flange pose in the base frame and gripper closedness, `[7]`.
         object_position_m: Centre of the object in the base frame, `[3]`.
-        object_tilt_rad: Angle between the vertical and the cup's axis, or for a cube the nearest of
-            its axes, for a cube stands on any face.
+        object_tilt_rad: Angle between the vertical and the object's upright axis, or for a cube the
+            nearest of its axes, for a cube stands on any face.
         is_held: Both fingers touch the object.
     """
 
@@ -52,7 +52,9 @@ class PhysicsReader:
             np.flatnonzero(model.geom_bodyid == model.body(f"{PREFIX}{side}_finger").id)
             for side in ("left", "right")
         ]
-        self._is_cube = model.geom(OBJECT_SHAPE).type[0] == mujoco.mjtGeom.mjGEOM_BOX
+        shape = model.geom(OBJECT_SHAPE)
+        is_box = shape.type[0] == mujoco.mjtGeom.mjGEOM_BOX
+        self._is_cube = bool(is_box and np.ptp(shape.size) < 1e-6)
         self._object_geoms = np.flatnonzero(model.geom_bodyid == self._object)
         self._finger_qpos = [
             int(model.joint(f"{PREFIX}finger_joint{number}").qposadr[0]) for number in (1, 2)

@@ -7,11 +7,12 @@ Lengths are metres in the robot base frame, whose origin lies on the table top.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-ObjectKind = Literal["cube", "cup"]
+ObjectKind = Literal["cube", "cup", "box", "bottle"]
+OBJECT_KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
 Rgb = tuple[float, float, float]
 Point = tuple[float, float, float]
 
@@ -47,8 +48,8 @@ class WorkcellVariation:
     """Everything that is drawn at random about one workcell; the defaults are the plain cell.
 
     Attributes:
-        object_kind: The movable object: a cube or a cup.
-        object_scale: Factor on the object's nominal size (cube 5 cm, cup 5.4 x 8 cm).
+        object_kind: The movable object; `simulation.movables` has its measures.
+        object_scale: Factor on the object's nominal size.
         object_position_m: Where the object stands at the start, x and y.
         object_yaw_rad: Its heading about the vertical.
         light_position_m: Where the key light comes from; it shines at the table's middle.
@@ -56,6 +57,7 @@ class WorkcellVariation:
         ambient: Strength of the light that reaches every surface, in [0, 1].
         camera_offset_m: Added to the nominal camera position.
         camera_aim_offset_m: Added to the point the camera looks at.
+        camera_yaw_rad: Turn of the camera's place about the vertical through that point.
     """
 
     object_kind: ObjectKind = "cube"
@@ -73,6 +75,7 @@ class WorkcellVariation:
     ambient: float = 0.30
     camera_offset_m: Point = (0.0, 0.0, 0.0)
     camera_aim_offset_m: Point = (0.0, 0.0, 0.0)
+    camera_yaw_rad: float = 0.0
     camera_fovy_deg: float = CAMERA_FOVY_DEG
     distractors: tuple[Distractor, ...] = ()
 
@@ -85,7 +88,7 @@ def sample_variation(seed: int, object_kind: ObjectKind | None = None) -> Workce
         object_kind: Fixes the object's kind without changing anything else that is drawn.
     """
     rng = np.random.default_rng([seed, 0x5CE7E])
-    kind: ObjectKind = "cube" if rng.random() < 0.6 else "cup"
+    kind = OBJECT_KINDS[int(rng.random() * len(OBJECT_KINDS))]
     grey = rng.uniform(0.75, 0.97)
     return WorkcellVariation(
         object_kind=object_kind or kind,

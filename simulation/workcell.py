@@ -20,11 +20,11 @@ from simulation.furnishing import (
     add_camera,
     add_distractor,
     add_lights,
-    add_object,
     add_room,
     child,
     numbers,
 )
+from simulation.movables import add_object
 from simulation.variation import Rgb, WorkcellVariation
 
 PREFIX = "robot0_"  # franky-sim's prefix for the first robot

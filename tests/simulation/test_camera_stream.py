@@ -2,41 +2,24 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from hypothesis import given
-from hypothesis import strategies as st
 
+from robot_client.cameras.simulated import decode_frame
 from simulation.camera_stream import CameraFrame, bind
-from simulation.errors import ServerStartError, SimulationError
+from simulation.errors import ServerStartError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 FRAME = CameraFrame(7, 12.5, 1700000000.25, IMAGE)
 
 
 def test_a_frame_survives_the_wire():
-    decoded = CameraFrame.decode(FRAME.encode())
-    assert (decoded.sequence, decoded.t_monotonic_s, decoded.t_wall_s) == (7, 12.5, 1700000000.25)
-    np.testing.assert_array_equal(decoded.image, IMAGE)
+    decoded = decode_frame(FRAME.encode())
+    np.testing.assert_array_equal(decoded.frame, IMAGE)
 
 
 def test_the_message_holds_the_picture_and_its_time_and_no_truth():
     fields = msgpack.unpackb(FRAME.encode())
     names = {"version", "sequence", "t_monotonic_s", "t_wall_s", "height", "width", "rgb"}
     assert set(fields) == names
-
-
-@given(st.binary(max_size=200))
-def test_garbage_is_refused_with_the_packages_own_error(message):
-    with pytest.raises(SimulationError):
-        CameraFrame.decode(message)
-
-
-@pytest.mark.parametrize(
-    "change", [{"version": 2}, {"height": 5}, {"width": 10**6}, {"rgb": "text"}, {"sequence": None}]
-)
-def test_a_message_that_contradicts_itself_is_refused(change):
-    fields = msgpack.unpackb(FRAME.encode()) | change
-    with pytest.raises(SimulationError):
-        CameraFrame.decode(msgpack.packb(fields))
 
 
 def test_what_is_too_long_for_a_request_never_arrives():

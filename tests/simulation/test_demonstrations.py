@@ -4,7 +4,7 @@ import pytest
 from simulation.demonstrations import MAX_STEP_M, grasp, noisy, place
 from simulation.exploration import clear_pose, explore
 from simulation.stepper import WORKSPACE, OfflineWorkcell
-from simulation.variation import OBJECT_X_M, OBJECT_Y_M, sample_variation
+from simulation.variation import OBJECT_KINDS, OBJECT_X_M, OBJECT_Y_M, sample_variation
 
 EPISODES = 10
 
@@ -25,7 +25,7 @@ def _oracle_outcome(seed, kind):
     return is_lifted, distance < 0.05 and truth.object_tilt_rad < 0.25 and not truth.is_held
 
 
-@pytest.mark.parametrize("kind", ["cube", "cup"])
+@pytest.mark.parametrize("kind", OBJECT_KINDS)
 def test_the_oracle_grasps_and_places_nine_times_out_of_ten(kind):
     outcomes = np.array([_oracle_outcome(seed, kind) for seed in range(EPISODES)])
     assert (outcomes.mean(axis=0) >= 0.9).all()
