@@ -1,16 +1,15 @@
 """The application: `uvicorn planner_server.app:app` starts everything, with no arguments and no configuration.
 
-The way of one observation: `zmq_door` -> `service` -> `worker` -> `WorldModel.encode` -> `planning` -> reply.
+The way of one observation: `zmq_door` -> `service` -> `worker` -> `batch_planner` -> `planning` -> reply.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,19 +19,22 @@ from starlette.types import Message, Receive, Scope, Send
 
 from planner_server import __version__
 from planner_server.errors import PlannerError, StartupError, to_http
-from planner_server.http import api, probes
+from planner_server.gate import GateMiddleware
+from planner_server.logs import configure_logging
 from planner_server.middleware import BodyLimitMiddleware, RequestIdMiddleware
-from planner_server.served_model import load_served_model
-from planner_server.service import PlannerService
-from planner_server.sessions import SessionStore
+from planner_server.routes import operation, plans, probes, sessions
+from planner_server.schemas import ErrorAnswer
+from planner_server.security.addresses import is_loopback, uvicorn_host
 from planner_server.settings import Settings, load_settings
+from planner_server.start import Parts, known_tokens, serving
 from planner_server.uploads import describe
-from planner_server.worker import PlanningWorker, WorkerOptions
-from planner_server.zmq_door import ZmqDoor
 
 logger = logging.getLogger(__name__)
 
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 401: "unauthorised"}
+_ANY_ERROR: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorAnswer, "description": "Any error"}
+}
 
 
 class PlannerApp(FastAPI):
@@ -54,69 +56,44 @@ class PlannerApp(FastAPI):
 
 
 def create_app(settings: Settings) -> PlannerApp:
-    """Build the application; the model is loaded when it starts."""
+    """Build the application; the model is loaded when it starts.
+
+    Raises:
+        StartupError: The tokens file cannot be used, or robots could come in from outside without a token.
+    """
+    tokens = known_tokens(settings)
     app = PlannerApp(
         title="V-JEPA 2-AC planner",
         version=__version__,
         description=(
             "Plans robot actions from a camera frame, the end effector's pose and a goal image. "
-            "Robots talk to the ZMQ endpoint that GET /v1/model names; this API is for set-up and single plans."
+            "Robots talk to the ZMQ endpoint that GET /v1/model names; this API is for set-up, single plans and people."
         ),
         lifespan=_lifespan,
     )
-    app.state.settings = settings
-    app.include_router(probes)
-    app.include_router(api)
+    app.state.settings, app.state.tokens = settings, tokens
+    app.include_router(probes.probes)
+    for router in (probes.model, sessions.router, operation.router, plans.router):
+        app.include_router(router, responses=_ANY_ERROR)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_request_bytes)
+    app.add_middleware(GateMiddleware, is_open=tokens.is_open)
     app.add_middleware(RequestIdMiddleware)
-    app.add_exception_handler(PlannerError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_error)
-    app.add_exception_handler(HTTPException, _answer_error)
-    app.add_exception_handler(Exception, _answer_error)
+    for kind in (PlannerError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer_error)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Load the model, open the robots' door, and close both at the end."""
-    settings: Settings = app.state.settings
-    worker = PlanningWorker(partial(load_served_model, settings), _worker_options(settings))
-    try:
-        model = await asyncio.wrap_future(worker.start())
-        service = PlannerService(
-            model=model,
-            worker=worker,
-            sessions=SessionStore(settings.max_sessions, settings.session_idle_s),
-            planners=settings.build_planners(),
-            default_planner=settings.default_planner,
-            token=settings.token.get_secret_value() if settings.token else None,
-        )
-        door = ZmqDoor(service, settings.zmq_endpoint)
-    except StartupError as error:
-        app.state.startup_error = error
-        worker.stop()
-        raise
-    app.state.service, app.state.zmq_endpoint = service, door.endpoint
-    door.start()
-    logger.info(
-        "%s (%d weights) on %s in %s", model.name, model.parameters, model.device, model.precision
-    )
-    logger.info("robots connect to %s", door.endpoint)
-    try:
+    """Load the model, open the database and the robots' door, and close all of it at the end."""
+    async with AsyncExitStack() as stack:
+        try:
+            running = serving(app.state.settings, app.state.tokens)
+            app.state.parts = await stack.enter_async_context(running)
+        except StartupError as error:
+            app.state.startup_error = error
+            raise
         yield
-    finally:
-        await asyncio.to_thread(worker.stop)
-        await door.close()
-
-
-def _worker_options(settings: Settings) -> WorkerOptions:
-    return WorkerOptions(
-        horizon=settings.horizon,
-        deadline_ms=settings.deadline_ms,
-        torch_threads=settings.torch_threads,
-        goal_cache=settings.goal_cache,
-        max_waiting=settings.max_waiting,
-    )
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -126,33 +103,46 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
         error = PlannerError("invalid_request", describe(error.errors()))
     elif isinstance(error, HTTPException):
         code = _CODE_OF_STATUS.get(error.status_code, "invalid_request")
-        text = f"{request.method} {request.url.path}: {error.detail}; see /docs for what exists"
+        text = (
+            f"{request.method} {request.url.path[:200]}: {error.detail}; see /docs for what exists"
+        )
         error = PlannerError(code, text)
     elif not isinstance(error, PlannerError):
         logger.error("request %s failed", request_id, exc_info=error)
         text = f"an error in the server; its log has the details under {request_id}"
         error = PlannerError("internal_error", text)
+    parts: Parts | None = getattr(request.app.state, "parts", None)
+    if parts is not None:
+        parts.service.metrics.count_error("http", error.code)
     status, body = to_http(error, request_id)
-    return JSONResponse(body, status)
+    return JSONResponse(body, status, _headers(error))
 
 
-def _configure_logging(level: str) -> None:
-    """Show this package's log lines; uvicorn configures only its own."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    package = logging.getLogger("planner_server")
-    package.addHandler(handler)
-    package.setLevel(level)
-    package.propagate = False
+def _headers(error: PlannerError) -> dict[str, str]:
+    if error.code == "unauthorised":
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": "1"} if error.code in ("rate_limited", "busy", "not_ready") else {}
 
 
 def _create_default_app() -> PlannerApp:
     try:
         settings = load_settings()
+        configure_logging(settings.log_level, settings.log_format)
+        app = create_app(settings)
+        _check_http_host(app)
     except StartupError as error:
         sys.exit(error.message)
-    _configure_logging(settings.log_level)
-    return create_app(settings)
+    return app
+
+
+def _check_http_host(app: PlannerApp) -> None:
+    """Refuse to start where uvicorn was told to listen to other machines and there is no token."""
+    host = uvicorn_host(sys.argv)
+    if host is not None and not is_loopback(host) and app.state.tokens.is_open:
+        raise StartupError(
+            f"--host {host} lets other machines in, and there is no token to keep strangers out. Set PLANNER_TOKEN "
+            "or PLANNER_TOKENS_FILE (`python -m planner_server token NAME` makes one), or listen on 127.0.0.1"
+        )
 
 
 def __getattr__(name: str) -> PlannerApp:

@@ -18,13 +18,19 @@ HTTP_STATUS = {
     "invalid_frame": 422,
     "unknown_planner": 422,
     "unauthorised": 401,
+    "forbidden": 403,
     "unknown_session": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "no_goal": 409,
+    "paused": 409,
+    "stopped": 409,
+    "superseded": 409,
+    "session_taken": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "too_many_sessions": 429,
+    "rate_limited": 429,
     "not_ready": 503,
     "busy": 503,
     "shutting_down": 503,
@@ -48,17 +54,17 @@ class PlannerError(Exception):
 
 
 class StartupError(PlannerError):
-    """The service cannot start: settings, weights, device or port."""
+    """The service cannot start: settings, weights, device, database or port."""
 
     def __init__(self, message: str) -> None:
         super().__init__("not_ready", message)
 
 
 class SupersededError(PlannerError):
-    """A newer observation of the same session arrived before this one was planned; nobody is told."""
+    """A newer observation of the same session arrived before this one was planned; over ZMQ nobody is told."""
 
     def __init__(self) -> None:
-        super().__init__("planner_failed", "a newer observation of this session took its place")
+        super().__init__("superseded", "a newer observation of this session took its place")
 
 
 class ErrorBody(TypedDict):

@@ -1,32 +1,40 @@
-"""The worker's in-tray: one place per sender, a newer letter replaces an unread older one, read in fair turns."""
+"""The worker's in-tray: one place per sender, newer letters replace unread ones, the most urgent is read first."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Letter = TypeVar("Letter")
 
 
-class Mailbox(Generic[Letter]):
-    """Thread-safe; every key holds at most one letter and keeps its turn when the letter is replaced.
+@dataclass
+class _Place(Generic[Letter]):
+    letter: Letter
+    due_s: float
+    turn: int
 
-    Whoever was read joins the end of the queue with the next letter, so no sender can starve another.
+
+class Mailbox(Generic[Letter]):
+    """Thread-safe; every sender has one place, and its turn is that of the first letter that took it.
+
+    A newer letter takes the place and not a new turn: whoever sends faster is not read more often, and because a
+    turn has a fixed time at which it is due, nobody is overtaken for ever.
     """
 
     def __init__(self) -> None:
-        self._letters: OrderedDict[Hashable, Letter] = OrderedDict()
+        self._places: dict[Hashable, _Place[Letter]] = {}
         self._changed = threading.Condition()
+        self._turns = 0
         self._is_closed = False
 
     def __len__(self) -> int:
-        with self._changed:
-            return len(self._letters)
+        return len(self._places)
 
-    def put(self, key: Hashable, letter: Letter) -> Letter | None:
-        """Leave a letter and return the unread one it replaces, if any.
+    def put(self, key: Hashable, letter: Letter, due_s: float) -> Letter | None:
+        """Leave a letter, due at the time `due_s`, and return the unread one it replaces, if any.
 
         Raises:
             RuntimeError: The mailbox is closed.
@@ -34,23 +42,49 @@ class Mailbox(Generic[Letter]):
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the mailbox is closed")
-            replaced = self._letters.get(key)
-            self._letters[key] = letter
+            place = self._places.get(key)
             self._changed.notify()
-            return replaced
+            if place is not None:
+                replaced, place.letter = place.letter, letter
+                return replaced
+            self._turns += 1
+            self._places[key] = _Place(letter, due_s, self._turns)
+            return None
 
-    def take(self) -> Letter | None:
-        """Wait for the next letter in turn; None says that the mailbox was closed."""
+    def take(self, most: int, goes_with: Callable[[Letter, Letter], bool]) -> list[Letter] | None:
+        """Wait for letters; return the most urgent one and up to `most - 1` that go with it, in order of urgency.
+
+        Returns:
+            None once the mailbox is closed and empty.
+        """
         with self._changed:
-            while not self._letters and not self._is_closed:
+            while not self._places and not self._is_closed:
                 self._changed.wait()
-            return None if self._is_closed else self._letters.popitem(last=False)[1]
+            if not self._places:
+                return None
+            keys = sorted(self._places, key=self._urgency)
+            first = self._places[keys[0]].letter
+            chosen = [keys[0]]
+            for key in keys[1:]:
+                if len(chosen) >= most:
+                    break
+                if goes_with(first, self._places[key].letter):
+                    chosen.append(key)
+            return [self._places.pop(key).letter for key in chosen]
 
-    def close(self) -> list[Letter]:
-        """Refuse further letters, wake the reader and return what was not read."""
+    def close(self) -> None:
+        """Refuse further letters; those that wait can still be read."""
         with self._changed:
             self._is_closed = True
-            unread = list(self._letters.values())
-            self._letters.clear()
             self._changed.notify_all()
+
+    def clear(self) -> list[Letter]:
+        """Empty the mailbox and return what was not read."""
+        with self._changed:
+            unread = [place.letter for place in self._places.values()]
+            self._places.clear()
             return unread
+
+    def _urgency(self, key: Hashable) -> tuple[float, int]:
+        place = self._places[key]
+        return place.due_s, place.turn

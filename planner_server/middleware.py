@@ -8,8 +8,10 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from planner_server.errors import PlannerError
+from planner_server.logs import REQUEST_ID
 
 REQUEST_ID_HEADER = "X-Request-ID"
+_BODIES_AT_ONCE = 8  # of the largest size; many more of the usual one
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -29,6 +31,7 @@ class RequestIdMiddleware:
         )
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
         scope.setdefault("state", {})["request_id"] = request_id
+        REQUEST_ID.set(request_id)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -40,7 +43,7 @@ class RequestIdMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Stop reading a request body beyond a limit.
+    """Stop reading request bodies beyond a limit, for each and for all that are being served together.
 
     Args:
         app: The application.
@@ -50,9 +53,10 @@ class BodyLimitMiddleware:
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection; whoever reads the body gets `too_large` as an exception."""
+        """Serve one connection; whoever reads the body gets `too_large` or `busy` as an exception."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,12 +65,19 @@ class BodyLimitMiddleware:
         async def receive_limited() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._held_bytes += size
             if received > self._max_bytes:
                 raise PlannerError(
                     "too_large",
                     f"the request is larger than {self._max_bytes} bytes; send smaller or fewer images",
                 )
+            if self._held_bytes > _BODIES_AT_ONCE * self._max_bytes:
+                raise PlannerError("busy", "too many uploads at once; try again in a second")
             return message
 
-        await self._app(scope, receive_limited, send)
+        try:
+            await self._app(scope, receive_limited, send)
+        finally:
+            self._held_bytes -= received

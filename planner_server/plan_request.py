@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner_server.planning import Plan, Planner, StopReason
-from planner_server.sessions import Goal
+from planner_server.goals import SubGoal
+from planner_server.options import PlanOptions
+from planner_server.planning import Plan, StopReason
 
 Frame = NDArray[np.uint8]
 
 _ASPECT_TOLERANCE = 0.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanRequest:
     """Everything one plan needs, gathered before it waits, so that the worker knows no session.
 
@@ -25,22 +27,74 @@ class PlanRequest:
             observation that is overtaken is never decoded.
         state: Pose `[7]` at the frame's capture.
         goal: Where to go.
-        planner: How to search.
+        options: How to plan.
+        planner_name: Which planner searches.
         max_step: Box of every action `[7]` [m, rad, closedness].
+        horizon: Actions to plan.
         seed: Seed of this search.
+        received_s: When the question arrived, `time.monotonic()`.
+        patience_ms: Time after `received_s` at which the answer is late [ms].
+        is_limited: Whether the search has to end by then with the best so far.
         name: What log lines call it.
+        session_id: Whose it is; None for a single plan, of which nothing is remembered.
+        epoch: Grows with every hello; what was remembered before it is forgotten.
+        committed: Actions `[k, 7]` under way, that the plan begins after.
+        is_watched: Whether somebody wants to see it: then the answer carries a `Display`.
     """
 
     read_frame: Callable[[], Frame]
     state: NDArray[np.float64]
-    goal: Goal
-    planner: Planner
+    goal: SubGoal
+    options: PlanOptions
+    planner_name: str
     max_step: tuple[float, ...]
+    horizon: int
     seed: int
+    received_s: float
+    patience_ms: float
+    is_limited: bool
     name: str
+    session_id: str | None = None
+    epoch: int = 0
+    committed: NDArray[np.float64] | None = None
+    is_watched: bool = False
+
+    @property
+    def due_s(self) -> float:
+        """When the answer is due, `time.monotonic()`."""
+        return self.received_s + 1e-3 * self.patience_ms
+
+    def goes_with(self, other: PlanRequest) -> bool:
+        """Whether both can be searched in one call of the planner: same planner, same budget."""
+        mine, its = self.options, other.options
+        return (
+            self.planner_name == other.planner_name
+            and self.is_limited == other.is_limited
+            and mine.max_evaluations == its.max_evaluations
+            and mine.plateau == its.plateau
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Display:
+    """What a person wants to see of a plan.
+
+    Attributes:
+        thumbnail: The observed frame as a small JPEG file.
+        heat: Mean absolute difference of observed and goal token, per patch, `[rows, columns]`.
+        candidates: A sample of the last candidates' first actions `[S, 7]`, best first.
+        energies: Their energies `[S]`.
+        elites: How many of them the search would call its elites.
+    """
+
+    thumbnail: bytes
+    heat: list[list[float]]
+    candidates: list[list[float]]
+    energies: list[float]
+    elites: int
+
+
+@dataclass(frozen=True, eq=False)
 class Planned:
     """A plan and what it took [ms]."""
 
@@ -49,19 +103,32 @@ class Planned:
     plan_ms: float
     queue_ms: float
     warnings: tuple[str, ...]
+    surprise: float | None = None
+    frame_sha256: str = ""
+    batch_size: int = 1
+    display: Display | None = None
 
 
-def warnings_about(plan: Plan, frame: Frame, goal: Goal) -> tuple[str, ...]:
+def warnings_about(plan: Plan, frame: Frame, goal: SubGoal) -> tuple[str, ...]:
     """What a person beside the robot should know about this plan."""
     warnings = []
-    if plan.stop_reason is StopReason.DEADLINE:
+    if plan.stop_reason in (StopReason.DEADLINE, StopReason.HELD):
         warnings.append(f"the deadline ended the search after {plan.evaluations} evaluations")
     if plan.energy >= plan.energy_do_nothing and np.any(plan.actions):
         warnings.append("the model predicts no gain over holding still")
-    aspect, goal_aspect = frame.shape[1] / frame.shape[0], goal.width / goal.height
+    image = goal.images[0]
+    aspect, goal_aspect = frame.shape[1] / frame.shape[0], image.width / image.height
     if abs(aspect / goal_aspect - 1) > _ASPECT_TOLERANCE:
         warnings.append(
-            f"frame ({frame.shape[1]} x {frame.shape[0]}) and goal ({goal.width} x {goal.height}) differ in shape; "
+            f"frame ({frame.shape[1]} x {frame.shape[0]}) and goal ({image.width} x {image.height}) differ in shape; "
             "take the goal with the same camera"
         )
     return tuple(warnings)
+
+
+def lateness(request: PlanRequest) -> str | None:
+    """Return the warning that an answer given now is late, or None."""
+    late_ms = 1e3 * (time.monotonic() - request.due_s)
+    if late_ms <= 0:
+        return None
+    return f"late: {late_ms:.0f} ms after the {request.patience_ms:.0f} ms that this plan may take"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,56 +16,76 @@ from models.checkpoint import load_world_model
 from models.errors import ModelError
 from models.world_model import WorldModel
 from planner_server.errors import StartupError
-from planner_server.planning import Bfloat16Dynamics, Dynamics
+from planner_server.planning import (
+    Planner,
+    RolloutEngine,
+    RolloutSettings,
+    WorldModelDynamics,
+    planners,
+)
 from planner_server.settings import Settings
+
+Precision = Literal["float32", "bfloat16"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 _TRANSLATION = slice(0, 3)
+_CUDA_BATCH = 16
+_WEIGHTS = "model.safetensors"
+_BLOCK_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ServedModel:
     """A model ready to be used, and what its users must know.
 
     Attributes:
         world_model: Encoder and predictor, in evaluation mode.
+        engine: Imagines candidates with it.
+        planners: The planners by name, with their configured options.
         name: What `welcome` and GET /v1/model call it.
         device: Where it runs.
-        frame_size: Height and width it sees [px].
         control_period_s: Time that one action takes [s].
         max_step: Box of every action `[7]` [m, rad, closedness]; 0 is never planned.
+        sha256: Of the file with the weights, in hexadecimal.
         parameters: Number of weights.
         precision: float32 or bfloat16, what the search multiplies.
+        most_sessions: Sessions planned in one call.
     """
 
     world_model: WorldModel
+    engine: RolloutEngine
+    planners: dict[str, Planner]
     name: str
     device: torch.device
-    frame_size: tuple[int, int]
     control_period_s: float
     max_step: tuple[float, ...]
+    sha256: str
     parameters: int
-    precision: str
+    precision: Precision
+    most_sessions: int = 1
 
     @property
-    def dynamics(self) -> Dynamics:
-        """The model as planners use it, in the configured precision."""
-        if self.precision == "bfloat16":
-            return Bfloat16Dynamics(self.world_model, self.device.type)
-        return self.world_model
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width that the model sees [px]."""
+        return self.world_model.frame_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches that a frame is cut into."""
+        return self.world_model.config.encoder.grid_size
 
     @torch.inference_mode()
-    def encode(self, frame: NDArray[np.uint8]) -> Tensor:
-        """Return the layer-normed tokens `[1, N, D]` of one frame, uint8 RGB `[H, W, 3]` of any size."""
-        tokens: Tensor = self.world_model.encode(torch.from_numpy(frame)[None].to(self.device))
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Return the layer-normed tokens `[B, N, D]` of frames of one size, uint8 RGB `[B, H, W, 3]`."""
+        tokens: Tensor = self.world_model.encode(torch.from_numpy(frames).to(self.device))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # so that the time reported is the time taken
         return tokens
 
 
 def load_served_model(settings: Settings) -> ServedModel:
-    """Load the configured model.
+    """Load the configured model and make the planners that search with it.
 
     Raises:
         StartupError: The device or the weights are not there, or do not fit.
@@ -80,18 +102,40 @@ def load_served_model(settings: Settings) -> ServedModel:
     max_step = np.array(config.max_action)
     if settings.max_step_m is not None:
         max_step[_TRANSLATION] = np.minimum(max_step[_TRANSLATION], settings.max_step_m)
+    precision = _fastest(device) if settings.precision == "auto" else settings.precision
+    engine = _engine(model, precision, settings)
     return ServedModel(
         world_model=model,
+        engine=engine,
+        planners={
+            name: planners.make(name, engine, chosen)
+            for name, chosen in settings.planner_options().items()
+        },
         name=config.name,
         device=device,
-        frame_size=model.frame_size,
         control_period_s=settings.control_period_s or config.control_period_s,
         max_step=tuple(float(limit) for limit in max_step),
+        sha256=_digest(path),
         parameters=sum(weights.numel() for weights in model.parameters()),
-        precision=_fastest_precision(device)
-        if settings.precision == "auto"
-        else settings.precision,
+        precision=precision,
+        # A CPU gains nothing from planning for several robots at once, and each would wait for all.
+        most_sessions=settings.max_batch or (_CUDA_BATCH if device.type == "cuda" else 1),
     )
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of the weights, by which a record can be traced to them."""
+    digest = hashlib.sha256()
+    with (path / _WEIGHTS if path.is_dir() else path).open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _engine(model: WorldModel, precision: Precision, settings: Settings) -> RolloutEngine:
+    exact = WorldModelDynamics(model, precision="float32")
+    dynamics = exact if precision == "float32" else WorldModelDynamics(model, precision=precision)
+    return RolloutEngine(dynamics, RolloutSettings(batch_size=settings.chunk_size))
 
 
 def _device(name: str) -> torch.device:
@@ -107,7 +151,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _fastest_precision(device: torch.device) -> str:
+def _fastest(device: torch.device) -> Precision:
     """Return bfloat16 where it is computed by units of its own; elsewhere it would be emulated, slowly."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"

@@ -1,4 +1,4 @@
-"""One robot's conversation with the planner: its options, its goals, its counters.
+"""One robot's conversation with the planner: its options, its goals, its state, its counters.
 
 Sessions are touched on the event loop only, so nothing here locks.
 """
@@ -10,46 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
-
 from planner_server.errors import PlannerError
-from planner_server.planning import Planner
+from planner_server.goals import SubGoal
+from planner_server.options import PlanOptions
+from planner_server.terms import Terms
+from robot_client.protocol import Order, Pause, Resume, Stop
 
-
-class PlanOptions(BaseModel):
-    """How to plan: chosen when a session is created, or with a single plan."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    planner: str | None = Field(
-        default=None, description="One of the planners of GET /v1/model; null takes the default."
-    )
-    search_gripper: bool = Field(
-        default=True, description="Whether the gripper may be planned; false keeps it as it is."
-    )
-    max_step_m: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Largest displacement per axis and action [m]; at most the model's own.",
-    )
-    seed: int = Field(
-        default=0,
-        ge=0,
-        lt=2**31,
-        description="Seed of the search. Observation number seq is planned with seed + seq.",
-    )
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A goal image, encoded once. `tokens` is `[N, D]`; the sides are those of the image sent [px]."""
-
-    sha256: str
-    width: int
-    height: int
-    tokens: Tensor
+RUNNING, PAUSED, STOPPED = "running", "paused", "stopped"
+_ORDERS: dict[str, type[Order]] = {PAUSED: Pause, RUNNING: Resume, STOPPED: Stop}
 
 
 @dataclass
@@ -60,6 +28,7 @@ class Counters:
     plans: int = 0
     dropped: int = 0  # observations that a newer one overtook
     errors: int = 0
+    late: int = 0
 
 
 @dataclass
@@ -69,31 +38,44 @@ class Session:
     Attributes:
         id: Unguessable name.
         options: What was asked for.
-        planner: The planner that serves it.
-        planner_name: Its name.
-        max_step: The box that every action lies in, `[7]` [m, rad, closedness].
-        created_s: When, on the store's clock [s].
-        last_used_s: When it was last spoken to [s].
-        goals: In the order of the task; the client says which one to plan for.
-        counters: What happened so far.
+        terms: What they come to with this model.
+        last_used_s: When it was last spoken to, on the store's clock [s].
+        created_at: When it was made [s since 1970, UTC].
+        goals: In the order of the task.
+        counters: What happened since this process knows it.
+        state: running, paused or stopped.
+        order_number: Of the last order to the robot; 0 before the first.
+        order_reason: What the operator gave as its reason.
+        acknowledged: The highest order that the robot has obeyed.
+        goal_index: Sub-goal under way.
+        goal_steps: Plans made for it.
+        revision: Grows with every change that other replicas must learn of.
+        epoch: Grows with every hello: what the robot did before it says nothing about now.
     """
 
     id: str
     options: PlanOptions
-    planner: Planner
-    planner_name: str
-    max_step: tuple[float, ...]
-    created_s: float
+    terms: Terms
     last_used_s: float
-    goals: tuple[Goal, ...] = ()
+    created_at: float
+    goals: tuple[SubGoal, ...] = ()
     counters: Counters = field(default_factory=Counters)
+    state: str = RUNNING
+    order_number: int = 0
+    order_reason: str = ""
+    acknowledged: int = 0
+    goal_index: int = 0
+    goal_steps: int = 0
+    revision: int = 0
+    epoch: int = 0
 
-    def goal(self, index: int) -> Goal:
-        """Return one of the goals.
+    def goal(self, index: int | None) -> tuple[int, SubGoal]:
+        """Return one of the goals with its index; None stands for the one under way.
 
         Raises:
             PlannerError: `no_goal`.
         """
+        index = self.goal_index if index is None else index
         if not 0 <= index < len(self.goals):
             has = f"has {len(self.goals)} goal(s)" if self.goals else "has no goal yet"
             raise PlannerError(
@@ -101,7 +83,61 @@ class Session:
                 f"goal_index is {index} but session {self.id} {has}; "
                 f"upload with PUT /v1/sessions/{self.id}/goals",
             )
-        return self.goals[index]
+        return index, self.goals[index]
+
+    def set_goals(self, goals: tuple[SubGoal, ...]) -> None:
+        """Replace the goals and begin with the first."""
+        self.goals, self.goal_index, self.goal_steps = goals, 0, 0
+        self.revision += 1
+
+    def count_plan(self, asked: int | None, index: int, energy_now: float) -> tuple[bool, bool]:
+        """Count a plan for goal `index` and go on to the next one where the server keeps count.
+
+        Args:
+            asked: What the client asked for; None leaves the count to the server.
+            index: The goal that was planned for.
+            energy_now: Energy of the observed frame.
+
+        Returns:
+            Whether this goal is done, and whether it was the last one.
+        """
+        if index >= len(self.goals):  # replaced meanwhile
+            return False, False
+        if index != self.goal_index:
+            self.goal_index, self.goal_steps = index, 0
+        self.goal_steps += 1
+        is_done = self.goals[index].is_done(self.goal_steps, energy_now)
+        is_last = index == len(self.goals) - 1
+        if asked is None and is_done and not is_last:
+            self.goal_index, self.goal_steps = index + 1, 0
+        return is_done, is_done and is_last
+
+    def give_order(self, state: str, reason: str) -> None:
+        """Note what an operator wants; the robots' door repeats it until the robot has obeyed."""
+        self.state, self.order_reason = state, reason
+        self.order_number += 1
+        self.revision += 1
+
+    def order(self) -> Order | None:
+        """Return the order that the robot has not obeyed yet."""
+        if self.acknowledged >= self.order_number:
+            return None
+        return _ORDERS[self.state](self.id, self.order_number, self.order_reason)
+
+    def check_running(self) -> None:
+        """Refuse to plan for a robot that shall hold.
+
+        Raises:
+            PlannerError: `paused` or `stopped`.
+        """
+        if self.state == RUNNING:
+            return
+        why = f" ({self.order_reason})" if self.order_reason else ""
+        raise PlannerError(
+            self.state,
+            f"session {self.id} is {self.state}{why}; hold the arm. "
+            f"An operator lets it go on with POST /v1/sessions/{self.id}/resume",
+        )
 
 
 class SessionStore:
@@ -111,6 +147,9 @@ class SessionStore:
         max_sessions: Sessions kept at once.
         idle_s: Time without use after which a session is forgotten [s].
         clock: Source of time [s]; a test passes its own.
+
+    Attributes:
+        on_forgotten: Told of every session that was idle for too long.
     """
 
     def __init__(
@@ -119,34 +158,31 @@ class SessionStore:
         self._max_sessions = max_sessions
         self._idle_s = idle_s
         self._clock = clock
+        self.on_forgotten: Callable[[Session], object] = lambda _: None
         self._sessions: dict[str, Session] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def create(
-        self,
-        options: PlanOptions,
-        planner: Planner,
-        planner_name: str,
-        max_step: tuple[float, ...],
-    ) -> Session:
+    def create(self, options: PlanOptions, terms: Terms) -> Session:
         """Begin a session.
 
         Raises:
             PlannerError: `too_many_sessions`.
         """
-        self.forget_idle()
-        if len(self._sessions) >= self._max_sessions:
-            raise PlannerError(
-                "too_many_sessions",
-                f"{len(self._sessions)} sessions are open, at most {self._max_sessions}; "
-                "DELETE /v1/sessions/{id} those that are finished, or raise max_sessions",
-            )
-        now_s = self._clock()
-        session = Session(
-            secrets.token_hex(8), options, planner, planner_name, max_step, now_s, now_s
-        )
+        self._make_room()
+        session = Session(secrets.token_hex(8), options, terms, self._clock(), time.time())
+        self._sessions[session.id] = session
+        return session
+
+    def adopt(self, session: Session) -> Session:
+        """Take up a session that an earlier process, or another replica, began.
+
+        Raises:
+            PlannerError: `too_many_sessions`.
+        """
+        self._make_room()
+        session.last_used_s = self._clock()
         self._sessions[session.id] = session
         return session
 
@@ -156,24 +192,41 @@ class SessionStore:
         Raises:
             PlannerError: `unknown_session`.
         """
-        self.forget_idle()
-        session = self._sessions.get(session_id)
+        session = self.peek(session_id)
         if session is None:
             raise PlannerError(
                 "unknown_session",
-                f"session {session_id[:64]!r} does not exist: it never did, was ended, was idle for "
-                f"{self._idle_s:g} s, or the server restarted. Create one with POST /v1/sessions",
+                f"session {session_id[:64]!r} does not exist: it never did, was ended, or was idle for "
+                f"{self._idle_s:g} s. Create one with POST /v1/sessions",
             )
-        session.last_used_s = self._clock()
+        self.touch(session)
         return session
 
-    def delete(self, session_id: str) -> None:
+    def peek(self, session_id: str) -> Session | None:
+        """Return a session, if there is one, without using it."""
+        self.forget_idle()
+        return self._sessions.get(session_id)
+
+    @property
+    def room(self) -> int:
+        """How many more sessions may be kept."""
+        return self._max_sessions - len(self._sessions)
+
+    def drop(self, session: Session) -> None:
+        """Forget a session that was ended elsewhere."""
+        self._sessions.pop(session.id, None)
+
+    def touch(self, session: Session) -> None:
+        """Note that a session is in use."""
+        session.last_used_s = self._clock()
+
+    def delete(self, session_id: str) -> Session:
         """End a session.
 
         Raises:
             PlannerError: `unknown_session`.
         """
-        del self._sessions[self.get(session_id).id]
+        return self._sessions.pop(self.get(session_id).id)
 
     def all(self) -> list[Session]:
         """Return the open sessions, oldest first."""
@@ -186,6 +239,16 @@ class SessionStore:
 
     def forget_idle(self) -> None:
         """Drop every session that has been idle for too long."""
-        idle = [s.id for s in self._sessions.values() if self.idle_s(s) > self._idle_s]
-        for session_id in idle:
-            del self._sessions[session_id]
+        idle = [s for s in self._sessions.values() if self.idle_s(s) > self._idle_s]
+        for session in idle:
+            del self._sessions[session.id]
+            self.on_forgotten(session)
+
+    def _make_room(self) -> None:
+        self.forget_idle()
+        if len(self._sessions) >= self._max_sessions:
+            raise PlannerError(
+                "too_many_sessions",
+                f"{len(self._sessions)} sessions are open, at most {self._max_sessions}; "
+                "DELETE /v1/sessions/{id} those that are finished, or raise max_sessions",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from importlib.resources import files
@@ -20,7 +21,7 @@ from pydantic_settings import (
 from typing_extensions import Self
 
 from planner_server.errors import StartupError
-from planner_server.planning import Planner, planners
+from planner_server.planning import planners
 from robot_client.protocol import DEFAULT_ADDRESS
 
 logger = logging.getLogger(__name__)
@@ -49,19 +50,46 @@ class Settings(BaseSettings):
     max_step_m: float | None = Field(default=None, gt=0, le=1)
     """Largest displacement per axis and action [m], where the model's own box is to be narrowed."""
 
-    default_planner: str = "icem"
+    default_planner: str = planners.default
     """Planner of sessions that name none."""
     planners: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of the planners by name, for example `{icem: {uniform_candidates: 256}}`."""
     horizon: int = Field(default=1, ge=1, le=16)
-    """Control periods planned."""
+    """Control periods planned, where a session does not say."""
     deadline_ms: float | None = Field(default=None, gt=0)
-    """Time after which a search starts no further batch and answers with the best so far [ms]; None is no limit."""
+    """Time from an observation's arrival after which its search ends with the best so far [ms]; None is no limit."""
+    chunk_size: int | None = Field(default=None, ge=1)
+    """Candidates imagined at once; None: what suits the device."""
+    max_batch: int | None = Field(default=None, ge=1, le=256)
+    """Sessions planned in one call; None: 16 on CUDA, 1 on a CPU, which gains nothing by more."""
 
     zmq_endpoint: str = DEFAULT_ADDRESS
     """Where robots connect; tcp://127.0.0.1:* takes any free port."""
+    public_host: str | None = None
+    """Name under which other machines reach this one, told to robots in place of an address such as 0.0.0.0."""
     token: SecretStr | None = None
-    """Secret that `hello` and HTTP (Authorization: Bearer) must carry; None lets everybody in."""
+    """Secret with the role operate, that `hello` and HTTP (Authorization: Bearer) must carry."""
+    tokens_file: Path | None = None
+    """YAML list of `{name, role, sha256}`; with neither this nor `token`, everybody on this machine is let in."""
+    curve_secret_key: Path | None = None
+    """The server's secret key (NAME.key_secret); None leaves the robots' connections unencrypted."""
+    curve_clients: Path | None = None
+    """Folder with the public keys (*.key) of the robots that may connect."""
+    requests_per_s: float = Field(default=500.0, gt=0)
+    """HTTP requests per second and caller; twice as many at once."""
+    messages_per_s: float = Field(default=2000.0, gt=0)
+    """ZMQ messages per second and connection; twice as many at once."""
+
+    data_dir: Path | None = None
+    """Folder of the database; None: ~/.local/state/vjepa-planner/..., or memory where the port is a random one."""
+    database_url: SecretStr | None = None
+    """postgresql+psycopg://user:password@host/name, where several servers share their state."""
+    retain_days: float = Field(default=30.0, gt=0)
+    """Plans, events and ended sessions older than this are deleted [days]."""
+    retain_plans: int = Field(default=1_000_000, ge=1)
+    """Plans kept at most; the oldest go first."""
+    episodes: Path | None = None
+    """Folder of recorded episodes, whose frames may be named as goals."""
 
     max_sessions: int = Field(default=64, ge=1)
     """Sessions kept at once."""
@@ -71,10 +99,16 @@ class Settings(BaseSettings):
     """Requests that may wait for the worker before HTTP answers `busy`."""
     max_request_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Largest HTTP request body [bytes]."""
-    goal_cache: int = Field(default=64, ge=1)
-    """Encoded goal images kept by content, so that sending one again costs nothing."""
+    max_streams: int = Field(default=64, ge=1)
+    """Event streams open at once."""
+    goal_cache: int = Field(default=256, ge=1)
+    """Goal images whose tokens are kept; the others are encoded again when they are needed."""
+    drain_s: float = Field(default=5.0, ge=0)
+    """Time that waiting plans get when the server is asked to stop [s]."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Level of the service's own log lines."""
+    log_format: Literal["text", "json"] = "text"
+    """One line per event for people, or one JSON object for machines."""
 
     @field_validator("zmq_endpoint")
     @classmethod
@@ -88,12 +122,23 @@ class Settings(BaseSettings):
         for name in (self.default_planner, *self.planners):
             if name not in planners:
                 raise ValueError(f"planner {name!r} does not exist; known: {', '.join(planners)}")
-        self.build_planners()
+        self.planner_options()
         return self
 
-    def build_planners(self) -> dict[str, Planner]:
-        """Build every registered planner with its configured options."""
-        return {name: make(**self.planners.get(name, {})) for name, make in planners.items()}
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if (self.curve_secret_key is None) != (self.curve_clients is None):
+            raise ValueError("curve_secret_key and curve_clients go together; set both or neither")
+        return self
+
+    def planner_options(self) -> dict[str, Any]:
+        """Return the checked options of every registered planner."""
+        return {name: planners.settings(name, **self.planners.get(name, {})) for name in planners}
+
+    def digest(self) -> str:
+        """Return a short name of what is configured, secrets left out, for logs and records."""
+        text = self.model_dump_json(exclude={"token", "database_url"})
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @classmethod
     def settings_customise_sources(  # the signature is pydantic's

@@ -1,12 +1,12 @@
-"""Bodies of the two routes that take images, in every form they may come: a file, a form, or JSON."""
+"""Bodies of the routes that take images, as they may come: a file, a form, or JSON. Nothing is decoded here."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,68 +17,88 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 
 from planner_server.errors import PlannerError
-from planner_server.images import decode_image
-from planner_server.plan_request import Frame
-from planner_server.planning.problem import POSE_DIM
-from planner_server.schemas import PlanJson
-from planner_server.service import SinglePlan
-from planner_server.sessions import PlanOptions
+from planner_server.goals import GoalRules
+from planner_server.planning.goal import POSE_DIM
+from planner_server.questions import EpisodeFrame, GoalJson, GoalOfForm, GoalsJson
 from robot_client import fields
 from robot_client.errors import ProtocolError
 from robot_client.protocol import MAX_GOALS
 
 Body = TypeVar("Body", bound=BaseModel)
+FORM, JSON = "multipart/form-data", "application/json"
 
-_OPTION_FIELDS = tuple(PlanOptions.model_fields)
-_PLAN_FIELDS = ("frame", "goal", "state", *_OPTION_FIELDS)
+_MAX_FILES = 64
+_MAX_FIELDS = 64
 
 
-async def read_goals(request: Request) -> list[Frame]:
-    """Read one image (the body itself) or 1 to 16 images (form field `images`, in order).
+@dataclass(frozen=True, eq=False)
+class GoalDraft:
+    """A goal as it arrived: files, or names of recorded frames, not looked into yet."""
+
+    images: tuple[bytes | EpisodeFrame, ...]
+    rules: GoalRules
+    mask: bytes | None = None
+
+
+async def read_goals(request: Request) -> list[GoalDraft]:
+    """Read goals from one image (the body itself), a form, or JSON.
 
     Raises:
         PlannerError: `unsupported_media_type`, `invalid_request` or `invalid_frame`.
     """
-    kind = _media_type(request)
-    if kind == "multipart/form-data":
+    kind = media_type(request)
+    if kind == FORM:
         async with _Form(request) as form:
-            files = await _files(form, "images")
-    elif kind.startswith("image/") or kind == "application/octet-stream":
-        files = [await request.body()]
-    else:
-        raise PlannerError(
-            "unsupported_media_type",
-            f"Content-Type is {kind[:64]!r}; send one image as image/png, image/jpeg or image/webp, "
-            "or several as multipart/form-data in the field `images`",
-        )
-    return [await _decode(data, f"goal {index}") for index, data in enumerate(files)]
+            return await _goals_of_form(form)
+    if kind == JSON:
+        body = validate(GoalsJson, parse_json(await request.body(), "body"))
+        return [_goal_of_json(goal, index) for index, goal in enumerate(body.goals)]
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        rules = validate(GoalRules, dict(request.query_params))
+        return [GoalDraft((await request.body(),), rules)]
+    raise PlannerError(
+        "unsupported_media_type",
+        f"Content-Type is {kind[:64]!r}; send one image as image/png, image/jpeg or image/webp, "
+        "several as multipart/form-data in the field `images`, or application/json",
+    )
 
 
-async def read_plan(request: Request) -> SinglePlan:
-    """Read frame, goal, state and options from a form or from JSON.
+async def read_body(
+    request: Request, model: type[Body], images: Sequence[str]
+) -> tuple[Body, dict[str, bytes]]:
+    """Read a question with images from JSON (base64) or from a form (files; the other fields as text or JSON).
+
+    Args:
+        request: The request.
+        model: What its JSON must look like.
+        images: Fields that are images.
+
+    Returns:
+        The question, its images replaced by their names, and the images' files by name.
 
     Raises:
-        PlannerError: `unsupported_media_type`, `invalid_request`, `invalid_frame` or `invalid_state`.
+        PlannerError: `unsupported_media_type`, `invalid_request`, `invalid_state` or `invalid_frame`.
     """
-    kind = _media_type(request)
-    if kind == "multipart/form-data":
+    kind = media_type(request)
+    if kind == FORM:
         async with _Form(request) as form:
-            _refuse_unknown(form)
-            (frame,), (goal,) = await _files(form, "frame", 1), await _files(form, "goal", 1)
-            state = _parse_json(str(form.get("state", "")), "form field `state`")
-            options = _form_options(form)
-    elif kind == "application/json":
-        body = _validate(PlanJson, _parse_json(await request.body(), "body"))
-        frame, goal = _unbase64(body.frame, "frame"), _unbase64(body.goal, "goal")
-        state = body.state
-        options = PlanOptions(**{name: getattr(body, name) for name in _OPTION_FIELDS})
+            files = {name: (await _files(form, name, 1))[0] for name in images}
+            values = {name: _field(name, form[name]) for name in form if name not in images}
+        values.update(dict.fromkeys(images, "a file of the form"))
+    elif kind == JSON:
+        values = parse_json(await request.body(), "body")
+        files = {}
     else:
         raise PlannerError(
             "unsupported_media_type",
             f"Content-Type is {kind[:64]!r}; send multipart/form-data or application/json",
         )
-    pose = parse_state(state)
-    return SinglePlan(await _decode(frame, "frame"), await _decode(goal, "goal"), pose, options)
+    body = validate(model, values)
+    parse_state(getattr(body, "state", None))  # before the images, which take longer
+    for name in images:
+        if name not in files:
+            files[name] = unbase64(getattr(body, name), name)
+    return body, files
 
 
 def parse_state(values: Any) -> NDArray[np.float64]:
@@ -101,26 +121,145 @@ def parse_state(values: Any) -> NDArray[np.float64]:
         raise PlannerError("invalid_state", f"{text}; {wanted}") from error
 
 
+def parse_actions(rows: Sequence[Sequence[Sequence[float]]]) -> NDArray[np.float64]:
+    """Return sequences of actions `[S, H, 7]`.
+
+    Raises:
+        PlannerError: `invalid_request`.
+    """
+    lengths = {len(sequence) for sequence in rows}
+    sizes = {len(action) for sequence in rows for action in sequence}
+    if len(lengths) != 1 or sizes != {POSE_DIM} or not 1 <= min(lengths) <= fields.MAX_HORIZON:
+        raise PlannerError(
+            "invalid_request",
+            f"actions have {sorted(lengths)[:5]} steps of {sorted(sizes)[:5]} numbers; all sequences must have the "
+            f"same 1 to {fields.MAX_HORIZON} steps of 7 numbers",
+        )
+    actions = np.array(rows, dtype=np.float64)
+    if not np.isfinite(actions).all() or np.abs(actions).max() > 10:
+        raise PlannerError("invalid_request", "actions must be finite numbers within 10")
+    return actions
+
+
+def describe(problems: Sequence[Any]) -> str:
+    """Put pydantic's list of problems into one line."""
+    lines = (
+        f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}" for problem in problems
+    )
+    return "; ".join(lines)[:1000]
+
+
+def validate(kind: type[Body], values: Any) -> Body:
+    """Check values against a model.
+
+    Raises:
+        PlannerError: `invalid_request`.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors()
+        if problems[0]["loc"][:1] == ("state",) and isinstance(values, dict):
+            parse_state(values.get("state"))  # says it in words that help more
+        raise PlannerError("invalid_request", describe(problems)) from error
+
+
+def parse_json(text: str | bytes, name: str) -> Any:
+    """Parse JSON from the network.
+
+    Raises:
+        PlannerError: `invalid_request`, or `invalid_state` where `name` is the state.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        code = "invalid_state" if "state" in name else "invalid_request"
+        raise PlannerError(code, f"{name} is not JSON: {str(error)[:200]}") from error
+
+
+def unbase64(text: str, name: str) -> bytes:
+    """Decode base64.
+
+    Raises:
+        PlannerError: `invalid_frame`.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PlannerError("invalid_frame", f"{name} is not base64: {error}") from error
+
+
+def media_type(request: Request) -> str:
+    """Return the body's type without parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 class _Form:
     """A multipart form as a context manager whose parsing errors are ours, and whose files are closed."""
 
     def __init__(self, request: Request) -> None:
-        self._context = request.form(max_files=MAX_GOALS + 2, max_fields=len(_PLAN_FIELDS) + 2)
+        self._context = request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS)
 
     async def __aenter__(self) -> FormData:
         try:
             return await self._context.__aenter__()
-        except (MultiPartException, HTTPException) as error:
-            reason = error.message if isinstance(error, MultiPartException) else error.detail
+        except (MultiPartException, HTTPException, AssertionError) as error:
+            reason = error.detail if isinstance(error, HTTPException) else str(error)
             raise PlannerError(
-                "invalid_request", f"the form cannot be read: {reason}; at most {MAX_GOALS} images"
+                "invalid_request", f"the form cannot be read: {reason}; at most {_MAX_FILES} images"
             ) from error
 
     async def __aexit__(self, *exception: object) -> None:
         await self._context.__aexit__(None, None, None)
 
 
-async def _files(form: FormData, name: str, most: int = MAX_GOALS) -> list[bytes]:
+async def _goals_of_form(form: FormData) -> list[GoalDraft]:
+    """Return one goal per image, or what the field `goals` says about the images."""
+    unknown = sorted(set(form) - {"images", "goals"})
+    if unknown:
+        raise PlannerError(
+            "invalid_request", f"form field {unknown[0][:64]!r} is unknown; allowed: images, goals"
+        )
+    files = await _files(form, "images", _MAX_FILES)
+    if "goals" not in form:
+        if len(files) > MAX_GOALS:
+            raise PlannerError(
+                "invalid_request", f"{len(files)} images are as many goals; at most {MAX_GOALS}"
+            )
+        return [GoalDraft((file,), GoalRules()) for file in files]
+    entries = parse_json(str(form["goals"]), "form field `goals`")
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_GOALS:
+        raise PlannerError(
+            "invalid_request", f"form field `goals` must be a list of 1 to {MAX_GOALS} goals"
+        )
+    return [_goal_of_form(validate(GoalOfForm, entry), files) for entry in entries]
+
+
+def _goal_of_form(entry: GoalOfForm, files: Sequence[bytes]) -> GoalDraft:
+    wanted = [*entry.images, *([] if entry.mask is None else [entry.mask])]
+    if max(wanted) >= len(files):
+        raise PlannerError(
+            "invalid_request",
+            f"a goal names image {max(wanted)}, but the form has {len(files)} (counted from 0)",
+        )
+    mask = None if entry.mask is None else files[entry.mask]
+    return GoalDraft(tuple(files[index] for index in entry.images), _rules_of(entry), mask)
+
+
+def _goal_of_json(goal: GoalJson, index: int) -> GoalDraft:
+    images = tuple(
+        unbase64(image, f"goal {index}") if isinstance(image, str) else image
+        for image in goal.images
+    )
+    mask = None if goal.mask is None else unbase64(goal.mask, f"mask of goal {index}")
+    return GoalDraft(images, _rules_of(goal), mask)
+
+
+def _rules_of(goal: GoalRules) -> GoalRules:
+    return GoalRules(**{name: getattr(goal, name) for name in GoalRules.model_fields})
+
+
+async def _files(form: FormData, name: str, most: int) -> list[bytes]:
     files = form.getlist(name)
     if not 1 <= len(files) <= most or not all(isinstance(file, UploadFile) for file in files):
         expected = "one file" if most == 1 else f"1 to {most} files"
@@ -132,53 +271,10 @@ async def _files(form: FormData, name: str, most: int = MAX_GOALS) -> list[bytes
     return [await file.read() for file in files if isinstance(file, UploadFile)]
 
 
-def _refuse_unknown(form: FormData) -> None:
-    unknown = sorted(set(form) - set(_PLAN_FIELDS))
-    if unknown:
-        raise PlannerError(
-            "invalid_request",
-            f"form field {unknown[0][:64]!r} is unknown; allowed: {', '.join(_PLAN_FIELDS)}",
-        )
-
-
-def _form_options(form: FormData) -> PlanOptions:
-    return _validate(PlanOptions, {name: form[name] for name in _OPTION_FIELDS if name in form})
-
-
-def _validate(kind: type[Body], values: Any) -> Body:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise PlannerError("invalid_request", describe(error.errors())) from error
-
-
-def describe(problems: Sequence[Any]) -> str:
-    """Put pydantic's list of problems into one line."""
-    lines = (
-        f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}" for problem in problems
-    )
-    return "; ".join(lines)[:1000]
-
-
-def _parse_json(text: str | bytes, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        code = "invalid_state" if "state" in name else "invalid_request"
-        raise PlannerError(code, f"{name} is not JSON: {str(error)[:200]}") from error
-
-
-def _unbase64(text: str, name: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise PlannerError("invalid_frame", f"{name} is not base64: {error}") from error
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").split(";")[0].strip().lower()
-
-
-async def _decode(data: bytes, name: str) -> Frame:
-    """Decode off the event loop: a large image takes a tenth of a second."""
-    return await asyncio.to_thread(decode_image, data, name)
+def _field(name: str, value: Any) -> Any:
+    """Return a form field as JSON would have it: lists and maps are written as JSON, the rest as text."""
+    if not isinstance(value, str):
+        raise PlannerError("invalid_request", f"form field `{name[:64]}` must be text, not a file")
+    if name == "state" or value[:1] in ("[", "{"):
+        return parse_json(value, f"form field `{name[:64]}`")
+    return value

@@ -1,16 +1,15 @@
 """The one thread that owns the model: it encodes, plans and answers; nothing else in the process computes.
 
 Requests wait in a mailbox. Every session has one place there, and a newer observation takes the place of one that
-waits, so a robot is never answered about the past and none can starve another. An error stays with its request.
+waits, so a robot is never answered about the past. The most urgent is taken first, with others that can be searched
+in the same call, and none can starve another. An error stays with its request.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,17 +18,16 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from planner_server.batch_planner import BatchPlanner
 from planner_server.errors import PlannerError, SupersededError
-from planner_server.images import check_frame
+from planner_server.goal_tokens import GoalTokens, digest_of
+from planner_server.goals import GoalImage, GoalRules, SubGoal
+from planner_server.landscape import Energies, EnergyQuestion, energies_of
 from planner_server.mailbox import Mailbox
-from planner_server.plan_request import Frame, Planned, PlanRequest, warnings_about
-from planner_server.planning import (
-    Budget,
-    IcemPlanner,
-    PlanningProblem,
-)
+from planner_server.memories import Memories
+from planner_server.options import PlanOptions
+from planner_server.plan_request import Frame, Planned, PlanRequest
 from planner_server.served_model import ServedModel
-from planner_server.sessions import Goal
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +35,32 @@ Answer = TypeVar("Answer")
 
 _JOIN_TIMEOUT_S = 10.0
 _WARM_UP_EVALUATIONS = 64
+_PATIENCE_OF_OTHERS_S = 1.0  # goals and landscapes wait no longer than this behind plans
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
     """The settings that concern the worker; their meaning is described in `settings.Settings`."""
 
-    horizon: int = 1
-    deadline_ms: float | None = None
     torch_threads: int | None = None
-    goal_cache: int = 64
+    goal_cache: int = 256
     max_waiting: int = 64
+    max_sessions: int = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job(Generic[Answer]):
-    work: Callable[[ServedModel], Answer]
+    """One thing to do: `question` is a plan request that may share a batch, or work of another kind."""
+
+    question: PlanRequest | Callable[[ServedModel], Answer]
     future: Future[Answer]
     name: str
+
+    def goes_with(self, other: _Job[Any]) -> bool:
+        mine, its = self.question, other.question
+        return (
+            isinstance(mine, PlanRequest) and isinstance(its, PlanRequest) and mine.goes_with(its)
+        )
 
 
 class PlanningWorker:
@@ -62,14 +68,14 @@ class PlanningWorker:
 
     Args:
         load: Builds the model; called once, in the worker's thread.
-        options: How to plan.
+        options: How to work.
     """
 
     def __init__(self, load: Callable[[], ServedModel], options: WorkerOptions) -> None:
         self._load = load
         self._options = options
         self._mailbox: Mailbox[_Job[Any]] = Mailbox()
-        self._goals: OrderedDict[str, Goal] = OrderedDict()  # used by the thread only
+        self._goals: GoalTokens | None = None  # used by the thread only
         self._loaded: Future[ServedModel] = Future()
         self._warmed_up: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="planning-worker", daemon=True)
@@ -78,6 +84,11 @@ class PlanningWorker:
         """Start the thread and return the model to come, or the error that kept it from loading."""
         self._thread.start()
         return self._loaded
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait."""
+        return len(self._mailbox)
 
     def check_ready(self) -> None:
         """Return once a first plan has been made.
@@ -94,51 +105,76 @@ class PlanningWorker:
                 f"the model cannot plan: {error}. See the server's log, then restart it",
             )
 
-    def encode_goal(self, image: Frame) -> Future[Goal]:
-        """Encode a goal image `[H, W, 3]`; the same image is encoded once."""
-        return self._submit_one(lambda model: self._encode_goal(model, image), "goal")
+    def check_alive(self) -> None:
+        """Return while the thread lives and its model has not proven unable to plan.
+
+        Raises:
+            PlannerError: `not_ready`.
+        """
+        if self._warmed_up.done():
+            self.check_ready()
+        if not self._thread.is_alive():
+            raise PlannerError("not_ready", "the planning thread has ended; restart the server")
+
+    def encode_goal(self, image: Frame) -> Future[str]:
+        """Encode a goal image `[H, W, 3]`; the same image is encoded once. Returns its digest."""
+        return self._submit_one(lambda _: self._encode_goal(image), "goal")
+
+    def check_goal(self, goal: SubGoal) -> Future[None]:
+        """Refuse a goal whose rules do not fit its images."""
+        return self._submit_one(lambda _: self._check_goal(goal), "goal")
+
+    def energies(self, question: EnergyQuestion) -> Future[Energies]:
+        """Ask for the energies of given action sequences."""
+        return self._submit_one(
+            lambda model: energies_of(model, self._known_goals(), question), "energies"
+        )
 
     def plan(self, request: PlanRequest) -> Future[Planned]:
         """Plan once; the request waits its turn and is not superseded."""
-        return self._submit_one(self._planning(request), request.name)
+        self._check_room()
+        return self._submit(object(), _Job(request, Future(), request.name), request.due_s)
 
     def observe(self, session_id: str, request: PlanRequest) -> Future[Planned]:
         """Plan for a session's newest observation; one of it that still waits fails with `SupersededError`."""
-        return self._submit(session_id, self._planning(request), request.name)
+        return self._submit(session_id, _Job(request, Future(), request.name), request.due_s)
+
+    def drain(self, timeout_s: float) -> None:
+        """Take no further questions, and answer those that wait, for as long as that may take [s]."""
+        self._mailbox.close()
+        self._thread.join(timeout_s)
 
     def stop(self) -> None:
         """Refuse what waits with `shutting_down`, let the running plan end, stop the thread."""
-        for job in self._mailbox.close():
+        self._mailbox.close()
+        for job in self._mailbox.clear():
             _fail(job, _shutting_down())
         if self._thread.is_alive():
             self._thread.join(_JOIN_TIMEOUT_S)
 
     # Below: called by any thread ------------------------------------------------------------
 
-    def _submit_one(self, work: Callable[[ServedModel], Answer], name: str) -> Future[Answer]:
+    def _check_room(self) -> None:
         if len(self._mailbox) >= self._options.max_waiting:
             raise PlannerError(
                 "busy",
                 f"{self._options.max_waiting} requests are waiting already; try again in a second, "
-                "or plan over ZMQ, where only the newest observation waits",
+                "or plan in a session, where only the newest observation waits",
             )
-        return self._submit(object(), work, name)
 
-    def _submit(
-        self, key: Hashable, work: Callable[[ServedModel], Answer], name: str
-    ) -> Future[Answer]:
-        job = _Job(work, Future[Answer](), name)
+    def _submit_one(self, work: Callable[[ServedModel], Answer], name: str) -> Future[Answer]:
+        self._check_room()
+        due_s = time.monotonic() + _PATIENCE_OF_OTHERS_S
+        return self._submit(object(), _Job(work, Future[Answer](), name), due_s)
+
+    def _submit(self, key: Hashable, job: _Job[Answer], due_s: float) -> Future[Answer]:
         try:
-            replaced = self._mailbox.put(key, job)
+            replaced = self._mailbox.put(key, job, due_s)
         except RuntimeError as error:
             raise _shutting_down() from error
         if replaced is not None:
             _fail(replaced, SupersededError())
         return job.future
-
-    def _planning(self, request: PlanRequest) -> Callable[[ServedModel], Planned]:
-        received_s = time.monotonic()
-        return lambda model: self._plan(model, request, received_s)
 
     # Below: called by the worker's thread only ------------------------------------------------
 
@@ -150,83 +186,80 @@ class PlanningWorker:
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the model
             self._loaded.set_exception(error)
             return
+        self._goals = GoalTokens(model, self._options.goal_cache)
         self._loaded.set_result(model)
         _perform(_Job(self._warm_up, self._warmed_up, "warm-up"), model)
-        while (job := self._mailbox.take()) is not None:
-            _perform(job, model)
+        planner = BatchPlanner(model, self._known_goals(), Memories(self._options.max_sessions))
+        while (jobs := self._mailbox.take(model.most_sessions, _Job.goes_with)) is not None:
+            if isinstance(jobs[0].question, PlanRequest):
+                _plan(jobs, planner)
+            else:
+                _perform(jobs[0], model)
 
     def _warm_up(self, model: ServedModel) -> None:
         """Plan once on a grey image, so that the first robot does not wait for one-time costs."""
         frame = np.full((*model.frame_size, 3), 128, dtype=np.uint8)
-        tokens = model.encode(frame)
-        problem = PlanningProblem(
-            context=tokens,
-            state=torch.zeros(7),
-            goal=tokens[0],
+        digest = self._encode_goal(frame)
+        height, width = model.frame_size
+        request = PlanRequest(
+            read_frame=lambda: frame,
+            state=np.array([0.5, 0.0, 0.4, np.pi, 0.0, 0.0, 0.0]),
+            goal=SubGoal((GoalImage(digest, width, height, "", b""),), GoalRules()),
+            options=PlanOptions(max_evaluations=_WARM_UP_EVALUATIONS),
+            planner_name=next(iter(model.planners)),
             max_step=model.max_step,
-            horizon=self._options.horizon,
+            horizon=1,
+            seed=0,
+            received_s=time.monotonic(),
+            patience_ms=600_000.0,
+            is_limited=False,
+            name="warm-up",
         )
-        budget = Budget(max_evaluations=_WARM_UP_EVALUATIONS)
-        IcemPlanner().plan(model.dynamics, problem, budget)
+        (answer,) = BatchPlanner(model, self._known_goals(), Memories(1)).plan([request])
+        if isinstance(answer, PlannerError):
+            raise answer
 
-    def _encode_goal(self, model: ServedModel, image: Frame) -> Goal:
-        height, width = image.shape[:2]
-        digest = hashlib.sha256(f"{height}x{width}:".encode() + image.tobytes()).hexdigest()
-        goal = self._goals.pop(digest, None)
-        if goal is None:
-            goal = Goal(digest, width, height, model.encode(image)[0])
-        self._goals[digest] = goal
-        if len(self._goals) > self._options.goal_cache:
-            self._goals.popitem(last=False)
-        return goal
-
-    def _plan(self, model: ServedModel, request: PlanRequest, received_s: float) -> Planned:
-        """The way of one observation: frame -> tokens -> search -> actions."""
-        begun_s = time.monotonic()
-        frame = request.read_frame()
-        check_frame(frame, "frame")
-        context = model.encode(frame)
-        encoded_s = time.monotonic()
-        problem = PlanningProblem(
-            context=context,
-            state=torch.from_numpy(request.state),
-            goal=request.goal.tokens,
-            max_step=request.max_step,
-            horizon=self._options.horizon,
-            seed=request.seed,
-        )
-        budget = Budget(deadline_ms=self._options.deadline_ms)
-        plan = request.planner.plan(model.dynamics, problem, budget)
-        if not (
-            np.isfinite(plan.actions).all() and np.isfinite([plan.energy, plan.energy_now]).all()
-        ):
+    def _known_goals(self) -> GoalTokens:
+        if self._goals is None:
             raise PlannerError(
-                "planner_failed",
-                f"the model predicted numbers that are not finite (energy {plan.energy}); "
-                "check the weights, and try PLANNER_PRECISION=float32",
+                "not_ready", "the model is not loaded yet; try again in a few seconds"
             )
-        planned = Planned(
-            plan=plan,
-            encode_ms=1e3 * (encoded_s - begun_s),
-            plan_ms=1e3 * (time.monotonic() - encoded_s),
-            queue_ms=1e3 * (begun_s - received_s),
-            warnings=warnings_about(plan, frame, request.goal),
-        )
-        _log(request.name, planned)
-        return planned
+        return self._goals
+
+    def _encode_goal(self, image: Frame) -> str:
+        digest = digest_of(image)
+        self._known_goals().add(image, digest)
+        return digest
+
+    def _check_goal(self, goal: SubGoal) -> None:
+        self._known_goals().goal(goal)
+
+
+def _plan(jobs: list[_Job[Any]], planner: BatchPlanner) -> None:
+    """Plan for a batch of jobs; every one of them is told, whatever happens."""
+    wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+    requests = [job.question for job in wanted if isinstance(job.question, PlanRequest)]
+    for job, answer in zip(wanted, planner.plan(requests), strict=True):
+        if isinstance(answer, PlannerError):
+            job.future.set_exception(answer)
+        else:
+            _log(job.name, answer)
+            job.future.set_result(answer)
 
 
 def _perform(job: _Job[Any], model: ServedModel) -> None:
-    """Do one job; whatever happens, its future is told and the thread goes on."""
-    if not job.future.set_running_or_notify_cancel():
+    """Do one job of another kind; whatever happens, its future is told and the thread goes on."""
+    if not job.future.set_running_or_notify_cancel() or isinstance(job.question, PlanRequest):
         return
     try:
-        answer = job.work(model)
+        answer = job.question(model)
     except PlannerError as error:
         job.future.set_exception(error)
-    except Exception as error:
+    except ValueError as error:  # what planning refuses
+        job.future.set_exception(PlannerError("invalid_request", str(error)))
+    except Exception:
         logger.exception("%s failed", job.name)
-        text = f"{type(error).__name__}: {error}. The server's log has the details"
+        text = "that failed unexpectedly; the server's log has the details"
         job.future.set_exception(PlannerError("planner_failed", text))
     else:
         job.future.set_result(answer)
@@ -244,7 +277,7 @@ def _shutting_down() -> PlannerError:
 def _log(name: str, planned: Planned) -> None:
     plan = planned.plan
     logger.info(
-        "%s: energy %.4f -> %.4f, %d evaluations (%s), encode %.0f ms, plan %.0f ms, queue %.0f ms",
+        "%s: energy %.4f -> %.4f, %d evaluations (%s), encode %.0f ms, plan %.0f ms, queue %.0f ms, batch of %d",
         name,
         plan.energy_now,
         plan.energy,
@@ -253,4 +286,5 @@ def _log(name: str, planned: Planned) -> None:
         planned.encode_ms,
         planned.plan_ms,
         planned.queue_ms,
+        planned.batch_size,
     )

@@ -65,6 +65,24 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
     return check
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or false, and nothing that merely counts as one of them."""
+    if not isinstance(value, bool):
+        raise refuse(name, value, "true or false")
+    return value
+
+
+def one_of(allowed: tuple[str, ...]) -> Check:
+    """One of a few words."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in allowed or not isinstance(value, str):
+            raise refuse(name, value, f"one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
 def optional(inner: Check) -> Check:
     """None, or what `inner` accepts."""
     return lambda name, value: None if value is None else inner(name, value)

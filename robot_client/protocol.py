@@ -6,6 +6,8 @@ One msgpack map per ZMQ message, client DEALER, server ROUTER:
     observe -> act | error      a frame and a state in, the next actions out
     ping -> pong                liveness; never waits for planning
     bye                         the session may be dropped
+    pause, resume, stop -> ack  the server's orders, repeated until they are acknowledged
+    closing                     the server is about to end; its sessions survive it
 
 Numeric arrays travel as extension type 1 (`codec`), images as arrays or `{encoding, data}`. Unknown
 keys are ignored so that a newer peer may add some. Every message validates itself when built, here
@@ -45,7 +47,14 @@ ERROR_CODES = (
     "too_many_sessions",
     "shutting_down",
     "not_ready",
+    "paused",
+    "stopped",
+    "session_taken",
+    "stale_seq",
+    "rate_limited",
+    "forbidden",
 )
+SESSION_STATES = ("running", "paused", "stopped")
 
 
 def _limits(name: str, value: Any) -> "ActionLimits":
@@ -60,7 +69,13 @@ _Name = Annotated[str, fields.text(128)]
 _Token = Annotated[str | None, fields.optional(fields.text(512))]
 _Session = Annotated[str, fields.text(64)]
 _Seq = Annotated[int, fields.integer(0, fields.MAX_SEQ)]
+_Instance = Annotated[str | None, fields.optional(fields.text(64))]
+_State = Annotated[str, fields.one_of(SESSION_STATES)]
+_Reason = Annotated[str, fields.text(512, min_length=0)]
+_Flag = Annotated[bool, fields.flag]
 _GoalIndex = Annotated[int, fields.integer(0, MAX_GOALS - 1)]
+_AnyGoal = Annotated[int | None, fields.optional(fields.integer(0, MAX_GOALS - 1))]
+_GoalCount = Annotated[int, fields.integer(0, MAX_GOALS)]
 _Seconds = Annotated[float, fields.number()]
 _Energy = Annotated[float, fields.number(0.0)]
 _Milliseconds = Annotated[float, fields.number(0.0)]
@@ -143,18 +158,42 @@ class ActionLimits(_Validated):
 
 @dataclass(frozen=True, eq=False)
 class Hello(_Message):
-    """The client introduces itself, or takes up `session` again after a broken connection."""
+    """The client introduces itself, or takes up `session` again after a broken connection.
+
+    Attributes:
+        protocol: The version this client speaks.
+        client: Name and version, for logs.
+        token: Secret, where the server wants one.
+        session: The session to take up; None makes a new one.
+        instance: Random name of this client, the same in all its connections: by it the server tells
+            a robot that comes back from a second one that claims its session.
+    """
 
     TYPE: ClassVar[str] = "hello"
     protocol: _Version
     client: _Name
     token: _Token = None
     session: Annotated[str | None, fields.optional(fields.text(64))] = None
+    instance: _Instance = None
 
 
 @dataclass(frozen=True, eq=False)
 class Welcome(_Message):
-    """What the server's model expects: frame size (height, width) [px], control period [s]."""
+    """What the server's model expects: frame size (height, width) [px], control period [s].
+
+    Attributes:
+        protocol: The version this server speaks.
+        server: Name and version.
+        session: To be sent with every observation.
+        model: Name of the world model.
+        frame_size: Height and width the model sees [px].
+        control_period_s: Time that one action takes [s].
+        action_limits: Box of every action of this session.
+        planners: Names that a session may choose.
+        state: "running"; a session may also be found "paused" or "stopped".
+        goals: Goals that the session has.
+        goal_index: Sub-goal under way, where the server keeps count of them.
+    """
 
     TYPE: ClassVar[str] = "welcome"
     protocol: _Version
@@ -165,6 +204,9 @@ class Welcome(_Message):
     control_period_s: Annotated[float, fields.number(1e-3, 60.0)]
     action_limits: Annotated[ActionLimits, _limits]
     planners: _Planners = ()
+    state: _State = "running"
+    goals: _GoalCount = 0
+    goal_index: _GoalIndex = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +219,10 @@ class Observe(_Message):
         t_capture: The client's monotonic clock at capture [s]; the server only hands it on in logs.
         frame: uint8 RGB [H, W, 3], or the same compressed.
         state: float64 [7], see the module's text.
-        goal_index: Which of the session's goals to plan for.
+        goal_index: Which of the session's goals to plan for; None leaves the count of the sub-goals
+            to the server, which goes on when one's steps are used up or its energy is reached.
+        committed: Actions [k, 7] that the arm is executing, from `state` on; the plan is for what
+            comes after them.
     """
 
     TYPE: ClassVar[str] = "observe"
@@ -186,7 +231,8 @@ class Observe(_Message):
     t_capture: _Seconds
     frame: Annotated[Frame, fields.frame]
     state: Annotated[States, fields.state]
-    goal_index: _GoalIndex = 0
+    goal_index: _AnyGoal = 0
+    committed: Annotated[States | None, fields.optional(fields.states)] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +253,11 @@ class Act(_Message):
         goal_index: The goal this plan is for.
         dropped: Observations of this session overtaken so far.
         warnings: For people; at most 32.
+        energy_do_nothing: Energy predicted for holding still; None where it was not computed.
+        surprise: Mean distance of the observed tokens from those predicted for the way the arm has
+            really gone since the observation before; None where there is nothing to compare.
+        is_goal_done: This goal's steps are used up or its energy threshold is reached.
+        is_task_done: And it was the session's last one.
     """
 
     TYPE: ClassVar[str] = "act"
@@ -223,6 +274,10 @@ class Act(_Message):
     goal_index: _GoalIndex = 0
     dropped: _Count = 0
     warnings: _Warnings = ()
+    energy_do_nothing: Annotated[float | None, fields.optional(fields.number(0.0))] = None
+    surprise: Annotated[float | None, fields.optional(fields.number(0.0))] = None
+    is_goal_done: _Flag = False
+    is_task_done: _Flag = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -257,6 +312,60 @@ class Bye(_Message):
 
 
 @dataclass(frozen=True, eq=False)
+class _Order(_Message):
+    """What an operator wants of the robot; sent again every half second until it is acknowledged.
+
+    Attributes:
+        session: Whose robot is meant.
+        order: Grows with every order of the session; one with a number not above the last obeyed is
+            acknowledged once more and otherwise ignored.
+        reason: For people.
+    """
+
+    session: _Session
+    order: _Count
+    reason: _Reason = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Pause(_Order):
+    """Hold the arm where it is and keep the session; observations are refused with `paused`."""
+
+    TYPE: ClassVar[str] = "pause"
+
+
+@dataclass(frozen=True, eq=False)
+class Resume(_Order):
+    """Go on observing."""
+
+    TYPE: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True, eq=False)
+class Stop(_Order):
+    """Stop the arm and end the run; only an operator's `resume` lets the session plan again."""
+
+    TYPE: ClassVar[str] = "stop"
+
+
+@dataclass(frozen=True, eq=False)
+class Ack(_Message):
+    """The client has obeyed `order` (its arm holds, or may move again)."""
+
+    TYPE: ClassVar[str] = "ack"
+    session: _Session
+    order: _Count
+
+
+@dataclass(frozen=True, eq=False)
+class Closing(_Message):
+    """The server ends: plans under way are still answered; hold, and call again after a while."""
+
+    TYPE: ClassVar[str] = "closing"
+    reason: _Reason = ""
+
+
+@dataclass(frozen=True, eq=False)
 class ErrorReply(_Message):
     """The server cannot do what was asked; a code it does not know is passed to the user as is."""
 
@@ -266,9 +375,26 @@ class ErrorReply(_Message):
     seq: Annotated[int | None, fields.optional(fields.integer(0, fields.MAX_SEQ))] = None
 
 
-Message: TypeAlias = Hello | Welcome | Observe | Act | Ping | Pong | Bye | ErrorReply
+Order: TypeAlias = Pause | Resume | Stop
+Message: TypeAlias = (
+    Hello | Welcome | Observe | Act | Ping | Pong | Bye | Order | Ack | Closing | ErrorReply
+)
 
-_KINDS: tuple[type[Message], ...] = (Hello, Welcome, Observe, Act, Ping, Pong, Bye, ErrorReply)
+_KINDS: tuple[type[Message], ...] = (
+    Hello,
+    Welcome,
+    Observe,
+    Act,
+    Ping,
+    Pong,
+    Bye,
+    Pause,
+    Resume,
+    Stop,
+    Ack,
+    Closing,
+    ErrorReply,
+)
 MESSAGES: dict[str, type[Message]] = {kind.TYPE: kind for kind in _KINDS}
 
 

@@ -2,8 +2,12 @@
 
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +24,7 @@ import torch
 import uvicorn
 import zmq
 from numpy.typing import NDArray
+from pydantic import SecretStr
 
 from models import config as model_config
 from models.checkpoint import save_world_model
@@ -99,6 +104,7 @@ def make_settings(model_dir: Path) -> Callable[..., Settings]:
             "zmq_endpoint": "tcp://127.0.0.1:*",
             "torch_threads": 1,
             "precision": "float32",
+            "default_planner": "icem",
             "planners": {"icem": {"uniform_candidates": 32, "cloud_candidates": 16}},
         }
         return Settings(**(defaults | changes))
@@ -107,8 +113,8 @@ def make_settings(model_dir: Path) -> Callable[..., Settings]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Address]:
-    """Run a real server in a thread of this process."""
+def serving(settings: Settings, token: str | None = None) -> Iterator[Address]:
+    """Run a real server in a thread of this process; `token` is one of its own."""
     config = uvicorn.Config(create_app(settings), port=0, log_level="warning", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -119,7 +125,8 @@ def serving(settings: Settings) -> Iterator[Address]:
             time.sleep(0.01)
         assert server.started, "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield _describe(f"http://127.0.0.1:{port}", settings.token)
+        known = SecretStr(token) if token else settings.token
+        yield _describe(f"http://127.0.0.1:{port}", known)
     finally:
         server.should_exit = True
         thread.join(START_TIMEOUT_S)
@@ -140,7 +147,7 @@ def _wait_until_ready(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def run_server() -> Callable[[Settings], Any]:
+def run_server() -> Callable[..., Any]:
     """A context manager that serves settings in this process and yields the address."""
     return serving
 
@@ -155,39 +162,80 @@ def server(make_settings: Callable[..., Settings]) -> Iterator[Address]:
 @pytest.fixture(scope="session")
 def slow_server(make_settings: Callable[..., Settings]) -> Iterator[Address]:
     """A server whose every plan takes half a second."""
-    endless = {"icem": {"uniform_candidates": 200_000, "chunk_size": 32}}
+    endless = {"icem": {"uniform_candidates": 200_000}}
     with serving(make_settings(planners=endless, deadline_ms=500)) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
-def server_process(model_dir: Path) -> Iterator[Address]:
+class ServerProcess:
     """`uvicorn planner_server.app:app` as a user starts it, configured by the environment."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "planner_server.app:app", "--port", "0"],
-        env=environment(PLANNER_MODEL=str(model_dir), PLANNER_ZMQ_ENDPOINT="tcp://127.0.0.1:*"),
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        lines: list[str] = []
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"running on (http://\S+)", line):
-                break
-        else:
-            pytest.fail("the server ended: " + "".join(lines))
-        drain = threading.Thread(target=process.stderr.read, daemon=True)
-        drain.start()
-        yield _describe(found[1])
-        process.terminate()
-        process.wait(20)
-        drain.join(5)
+
+    def __init__(self, model: Path, arguments: list[str], variables: dict[str, str]) -> None:
+        self.log: list[str] = []
+        defaults = {"PLANNER_MODEL": str(model), "PLANNER_ZMQ_ENDPOINT": "tcp://127.0.0.1:*"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "planner_server.app:app", "--port", "0", *arguments],
+            env=environment(**(defaults | variables)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (found := re.search(r"running on (http://\S+)", "".join(self.log))) is None:
+            assert self.process.poll() is None, "the server ended: " + "".join(self.log)
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.02)
+        token = SecretStr(variables["PLANNER_TOKEN"]) if "PLANNER_TOKEN" in variables else None
+        self.address = _describe(found[1].replace("0.0.0.0", "127.0.0.1"), token)
+
+    def stop(self, how: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+        self.process.send_signal(how)
+        code = self.process.wait(timeout_s)
+        self._reader.join(5)
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+
+
+@pytest.fixture
+def start_server(model_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start server processes that end with the test."""
+    running: list[ServerProcess] = []
+
+    def start(*arguments: str, **variables: str) -> ServerProcess:
+        running.append(ServerProcess(model_dir, list(arguments), variables))
+        return running[-1]
+
+    yield start
+    for server in running:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait(30)
+        if server.process.stderr is not None:
+            server._reader.join(5)
+            server.process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def free_endpoint() -> Callable[[], str]:
+    """An endpoint that is free now, for servers that must come back to the same one."""
+
+    def find() -> str:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+    return find
 
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without its own settings of the server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PLANNER_")}
+    # What a server keeps for the next one must not meet the next test.
+    kept["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="planner-state-")
     return {**kept, "OMP_NUM_THREADS": "1", **variables}
 
 
@@ -265,3 +313,59 @@ def session_with_goal(goal_png: bytes) -> Callable[[Address], str]:
         return session
 
     return create
+
+
+def postgres_programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of these tests' own, on a free port of the loopback interface."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed; apt-get install postgresql")
+    # Not below pytest's own folder, which the server's user may not enter.
+    with tempfile.TemporaryDirectory(
+        prefix="planner-postgres-", ignore_cleanup_errors=True
+    ) as name:
+        yield from run_postgres(programs, Path(name))
+
+
+def run_postgres(programs: Path, folder: Path) -> Iterator[str]:
+    owner: dict[str, Any] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres")
+        owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    data = folder / "data"
+    quiet: dict[str, Any] = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "cwd": folder,
+    }
+    initdb = [programs / "initdb", "-D", data, "-U", "planner", "-A", "trust", "--no-sync"]
+    subprocess.run(initdb, check=True, **quiet, **owner)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        programs / "postgres",
+        "-D",
+        data,
+        "-p",
+        str(port),
+        "-k",
+        folder,
+        "-F",
+        "-h",
+        "127.0.0.1",
+    ]
+    with subprocess.Popen(command, **quiet, **owner) as server:
+        ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+        deadline = time.monotonic() + 60
+        while subprocess.run(ready, **quiet, check=False).returncode:
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.05)
+        yield f"postgresql+psycopg://planner@127.0.0.1:{port}/postgres"
+        server.terminate()
+        server.wait(30)

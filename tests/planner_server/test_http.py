@@ -46,17 +46,22 @@ def error(response: httpx.Response, status: int, code: str) -> str:
 
 def test_the_model_is_described(server: Any, http: httpx.Client) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
-    assert http.get("/readyz").json() == {"status": "ready"}
+    assert http.get("/readyz").json() == {"status": "ready", "problem": None}
     model = http.get("/v1/model").json()
     assert model.pop("parameters") > 0
+    assert model.pop("server").startswith("vjepa-planner ")
+    assert {"icem", "cem"} <= set(model.pop("planners"))
+    assert model.pop("geometry").pop("rows") == 4
+    assert len(model.pop("sha256")) == 64
+    assert model.pop("frame_geometry") == "centre_square"
     assert model == {
         "name": "tiny",
         "frame_size": [32, 32],
         "control_period_s": 1.0,
         "action_limits": {"max_step_m": 0.15, "max_rotation_rad": 0.0, "max_gripper": 1.0},
-        "planners": ["icem", "cem"],
         "default_planner": "icem",
         "horizon": 1,
+        "deadline_ms": None,
         "zmq_endpoint": server.zmq,
         "device": "cpu",
         "precision": "float32",
@@ -68,7 +73,8 @@ def test_a_session_lives_from_its_creation_to_its_end(http: httpx.Client) -> Non
     created = http.post("/v1/sessions", json=options)
     assert created.status_code == 201
     info = created.json()
-    assert info["options"] == options
+    assert {name: info["options"][name] for name in options} == options
+    assert info["state"] == "running"
     assert info["action_limits"] == {"max_step_m": 0.05, "max_rotation_rad": 0, "max_gripper": 0}
     assert info["goals"] == []
     path = f"/v1/sessions/{info['id']}"

@@ -1,6 +1,7 @@
 """Image files from the network."""
 
 import contextlib
+import io
 from typing import Any
 
 import cv2
@@ -83,3 +84,55 @@ def test_bytes_that_are_no_image_are_refused(head: bytes, data: bytes) -> None:
 def test_arrays_that_are_no_frame_are_refused(frame: NDArray[Any]) -> None:
     with pytest.raises(PlannerError, match="frame"):
         check_frame(frame, "frame")
+
+
+def two_halves() -> NDArray[np.uint8]:
+    """Blue on the left, red on the right, 48 wide and 32 high."""
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:, :16], image[:, 16:] = (0, 0, 200), (200, 0, 0)
+    return image
+
+
+def pillow_file(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    images = pytest.importorskip("PIL.Image")
+    buffer = io.BytesIO()
+    images.fromarray(two_halves()).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("JPEG", "CMYK", {"quality": 95}),
+        ("JPEG", "RGB", {"quality": 95, "progressive": True}),
+        ("PNG", "P", {}),
+        ("PNG", "RGBA", {}),
+        ("WEBP", "RGB", {"lossless": True}),
+        ("WEBP", "RGBA", {"lossless": True}),
+    ],
+)
+def test_every_kind_of_colour_comes_out_as_rgb(
+    kind: str, mode: str, options: dict[str, Any]
+) -> None:
+    frame = decode_image(pillow_file(kind, mode, **options), "goal")
+    check_frame(frame, "goal")
+    np.testing.assert_allclose(frame.astype(int), two_halves(), atol=60)
+
+
+def test_sixteen_bits_and_grey_become_eight_bits_of_rgb() -> None:
+    deep = two_halves()[..., ::-1].astype(np.uint16) * 257
+    frame = decode_image(cv2.imencode(".png", deep)[1].tobytes(), "goal")
+    np.testing.assert_array_equal(frame, two_halves())
+    grey = decode_image(cv2.imencode(".png", two_halves()[..., 0])[1].tobytes(), "goal")
+    assert grey.shape == (32, 48, 3)
+    assert (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_a_photograph_taken_upright_is_turned_upright() -> None:
+    images = pytest.importorskip("PIL.Image")
+    exif = images.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees to see it upright
+    frame = decode_image(pillow_file("JPEG", quality=95, exif=exif), "goal")
+    upright = np.rot90(two_halves(), -1)
+    assert frame.shape == upright.shape
+    np.testing.assert_allclose(frame.astype(int)[4], upright[4], atol=60)

@@ -55,9 +55,10 @@ def test_bad_settings_end_the_program_with_their_reason(
         _ = planner_server.app.app
 
 
-def test_the_documented_command_serves_health_and_model(server_process: Any) -> None:
-    assert httpx.get(f"{server_process.url}/healthz").json() == {"status": "ok"}
-    assert httpx.get(f"{server_process.url}/v1/model").json()["name"] == "tiny"
+def test_the_documented_command_serves_health_and_model(start_server: Callable[..., Any]) -> None:
+    url = start_server().address.url
+    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{url}/v1/model").json()["name"] == "tiny"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_the_documented_command_serves_health_and_model(server_process: Any) -> 
     [
         ({"device": "cuda:77"}, "cuda"),
         ({"device": "toaster"}, "toaster"),
-        ({"zmq_endpoint": "tcp://no.such.interface.invalid:1"}, "cannot listen"),
+        ({"zmq_endpoint": "tcp://no.such.interface.invalid:1", "token": "t"}, "cannot listen"),
         ({"model": Path(__file__)}, "cannot be loaded"),
     ],
 )

@@ -1,0 +1,1 @@
+"""The HTTP door: handlers check, ask the service, and describe its answer. They never compute."""

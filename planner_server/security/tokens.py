@@ -1,0 +1,134 @@
+"""Tokens and the roles they carry. Only digests are kept; a token is shown once, when it is made."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from planner_server.errors import PlannerError, StartupError
+
+_TOKEN_BYTES = 32
+
+
+class Role(enum.IntEnum):
+    """What a caller may do; each role may do all that those before it may."""
+
+    OBSERVE = 1
+    """Read: the model, sessions, plans, streams, metrics."""
+    PLAN = 2
+    """Robots and scripts: make sessions, set goals, plan."""
+    OPERATE = 3
+    """People in charge: pause, resume and stop robots."""
+
+
+class TokenEntry(BaseModel):
+    """One line of a tokens file; `sha256` is the digest of the token, in hexadecimal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=64)
+    role: str = Field(pattern="^(observe|plan|operate)$")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who talks to the service.
+
+    Attributes:
+        name: Of the token, for logs and records.
+        role: What they may do.
+    """
+
+    name: str
+    role: Role
+
+    def require(self, role: Role) -> None:
+        """Refuse what this caller may not do.
+
+        Raises:
+            PlannerError: `forbidden`.
+        """
+        if self.role < role:
+            raise PlannerError(
+                "forbidden",
+                f"the token {self.name!r} has the role {self.role.name.lower()}; this needs {role.name.lower()}",
+            )
+
+
+EVERYBODY = Caller("anybody", Role.OPERATE)
+
+
+class TokenRing:
+    """The tokens that are known; none at all lets everybody in.
+
+    Args:
+        entries: Names, roles and digests.
+    """
+
+    def __init__(self, entries: list[TokenEntry]) -> None:
+        self._entries = [
+            (Caller(entry.name, Role[entry.role.upper()]), bytes.fromhex(entry.sha256))
+            for entry in entries
+        ]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in."""
+        return not self._entries
+
+    def identify(self, token: str | None) -> Caller:
+        """Return who a token belongs to; a wrong one costs the same time, however wrong it is.
+
+        Raises:
+            PlannerError: `unauthorised`.
+        """
+        if self.is_open:
+            return EVERYBODY
+        digest = hashlib.sha256((token or "").encode()).digest()
+        found = None
+        for caller, known in self._entries:  # all of them, always
+            if hmac.compare_digest(digest, known):
+                found = caller
+        if found is None:
+            given = "a wrong token" if token else "no token"
+            raise PlannerError(
+                "unauthorised",
+                f"{given} was given; send a token of this server (its PLANNER_TOKEN, or one of its tokens_file) "
+                "in `hello`, or over HTTP as `Authorization: Bearer TOKEN`",
+            )
+        return found
+
+
+def make_token(name: str, role: str) -> tuple[str, TokenEntry]:
+    """Return a new random token and the entry that a tokens file needs for it."""
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    return token, entry_of(name, role, token)
+
+
+def entry_of(name: str, role: str, token: str) -> TokenEntry:
+    """Return the entry for a token that somebody chose."""
+    return TokenEntry(name=name, role=role, sha256=hashlib.sha256(token.encode()).hexdigest())
+
+
+def read_tokens(path: Path) -> list[TokenEntry]:
+    """Read a tokens file: a YAML list of `{name, role, sha256}`.
+
+    Raises:
+        StartupError: The file cannot be read or says something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        return TypeAdapter(list[TokenEntry]).validate_python(content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise StartupError(
+            f"tokens_file={path} cannot be used: {error}. It is a YAML list of {{name, role, sha256}}; "
+            "`python -m planner_server token NAME --role plan` prints such a line"
+        ) from error

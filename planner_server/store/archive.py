@@ -1,0 +1,197 @@
+"""What the service saves and finds again. Saving returns at once; finding waits, so never on the event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
+
+from planner_server.goals import GoalImage
+from planner_server.sessions import Session
+from planner_server.store.database import is_shared, size_bytes
+from planner_server.store.rows import (
+    Retention,
+    StoredSession,
+    delete_old,
+    goal_rows,
+    image_of,
+    progress_of,
+    session_of,
+    upsert,
+)
+from planner_server.store.tables import events, goals, images, plans, sessions
+from planner_server.store.writer import Writer
+
+
+_READ_WAIT_S = 0.5
+
+
+class Archive:
+    """The database as the service sees it.
+
+    Args:
+        engine: An open database.
+        retention: What `purge` deletes.
+        writer: Who writes.
+    """
+
+    def __init__(self, engine: Engine, retention: Retention, writer: Writer) -> None:
+        self._engine = engine
+        self._retention = retention
+        self.writer = writer
+        self.is_shared = is_shared(engine)
+
+    def close(self) -> None:
+        """Write what waits and let go of the database."""
+        self.writer.close()
+        self._engine.dispose()
+
+    # Saving: never waits -----------------------------------------------------------------------
+
+    def save_session(self, session: Session) -> Future[None]:
+        """Save a session without its goals."""
+        values = {
+            "id": session.id,
+            "created_at": session.created_at,
+            "options": session.options.model_dump(mode="json"),
+            **progress_of(session),
+        }
+        return self.writer.put(lambda connection: upsert(connection, sessions, values, "id"))
+
+    def save_goals(self, session: Session) -> Future[None]:
+        """Replace the goals of a session, and save its progress."""
+        rows, pictures = goal_rows(session)
+        progress = progress_of(session)
+
+        def write(connection: Connection) -> None:
+            for picture in pictures:
+                upsert(connection, images, picture, "sha256")
+            connection.execute(delete(goals).where(goals.c.session_id == session.id))
+            if rows:
+                connection.execute(insert(goals), rows)
+            connection.execute(update(sessions).where(sessions.c.id == session.id).values(progress))
+
+        return self.writer.put(write)
+
+    def save_progress(self, session: Session) -> Future[None]:
+        """Save what changes while a session goes on."""
+        session_id, values = session.id, progress_of(session)
+        return self.writer.put(
+            lambda connection: connection.execute(
+                update(sessions).where(sessions.c.id == session_id).values(values)
+            ).close()
+        )
+
+    def end_session(self, session_id: str) -> Future[None]:
+        """Note that a session is over; its plans and events stay until retention takes them."""
+        values = {"ended_at": time.time()}
+        return self.writer.put(
+            lambda connection: connection.execute(
+                update(sessions).where(sessions.c.id == session_id).values(values)
+            ).close()
+        )
+
+    def save_plan(self, session: Session | None, seq: int | None, record: dict[str, Any]) -> None:
+        """Save a plan and, where it belongs to one, the session's progress."""
+        row = {
+            "at": time.time(),
+            "session_id": session.id if session else None,
+            "seq": seq,
+            "record": record,
+        }
+        progress = progress_of(session) if session else None
+
+        def write(connection: Connection) -> None:
+            connection.execute(insert(plans), [row])
+            if progress is not None:
+                connection.execute(
+                    update(sessions).where(sessions.c.id == row["session_id"]).values(progress)
+                )
+
+        self.writer.put(write)
+
+    def note(self, kind: str, session_id: str | None, actor: str, detail: str = "") -> None:
+        """Save an event: what happened, to which session, by whom."""
+        row = {
+            "at": time.time(),
+            "session_id": session_id,
+            "kind": kind,
+            "actor": actor[:128],
+            "detail": detail[:4000],
+        }
+        self.writer.put(lambda connection: connection.execute(insert(events), [row]).close())
+
+    def purge(self) -> Future[None]:
+        """Delete what retention does not keep."""
+        return self.writer.put(lambda connection: delete_old(connection, self._retention))
+
+    # Finding: waits for the database -----------------------------------------------------------
+
+    def open_sessions(self, idle_s: float, limit: int) -> list[StoredSession]:
+        """Return the sessions that have not ended and were used within `idle_s`, oldest first."""
+        since = time.time() - idle_s
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                select(sessions)
+                .where(sessions.c.ended_at.is_(None), sessions.c.used_at >= since)
+                .order_by(sessions.c.used_at.desc())
+                .limit(limit)
+            ).mappings()
+            return [session_of(connection, row) for row in reversed(list(rows))]
+
+    def find_session(self, session_id: str, idle_s: float) -> StoredSession | None:
+        """Return one session that has not ended and was used within `idle_s`."""
+        with self._engine.connect() as connection:
+            row = (
+                connection.execute(
+                    select(sessions).where(
+                        sessions.c.id == session_id,
+                        sessions.c.ended_at.is_(None),
+                        sessions.c.used_at >= time.time() - idle_s,
+                    )
+                )
+                .mappings()
+                .one_or_none()
+            )
+            return None if row is None else session_of(connection, row)
+
+    def revisions(self, session_ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
+        """Return revision and whether it has ended, for the sessions asked for."""
+        columns = (sessions.c.id, sessions.c.revision, sessions.c.ended_at)
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(*columns).where(sessions.c.id.in_(session_ids)))
+            return {row.id: (row.revision, row.ended_at is not None) for row in rows}
+
+    def plans(self, session_id: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return plans of a session (None: those without one), newest first, older than id `before`."""
+        return self._page(plans, session_id, before, limit)
+
+    def events(
+        self, session_id: str | None, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return events of a session (None: those of the server), newest first."""
+        return self._page(events, session_id, before, limit)
+
+    def image(self, sha256: str) -> GoalImage | None:
+        """Return a stored image."""
+        with self._engine.connect() as connection:
+            return image_of(connection, sha256)
+
+    def size_bytes(self) -> int | None:
+        """Return the size of a SQLite database."""
+        with self._engine.connect() as connection:
+            return size_bytes(connection)
+
+    def _page(
+        self, table: Table, session_id: str | None, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        self.writer.flush(_READ_WAIT_S)  # so that whoever has just been answered finds it here
+        query = select(table).where(table.c.session_id == session_id)
+        if before is not None:
+            query = query.where(table.c.id < before)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit)).mappings()
+            return [dict(row) for row in rows]

@@ -1,0 +1,1 @@
+"""Schema migrations, applied by `database.migrate` when a server starts; never edited once released."""

@@ -1,0 +1,164 @@
+"""Rows of the database and what they stand for: to and from sessions, goals and images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from planner_server.goals import GoalImage, GoalRules, SubGoal
+from planner_server.options import PlanOptions
+from planner_server.sessions import Session
+from planner_server.store.tables import events, goals, images, plans, sessions
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What is kept, and for how long.
+
+    Attributes:
+        days: Plans, events and ended sessions older than this are deleted [days].
+        max_plans: Plans kept at most; the oldest go first.
+    """
+
+    days: float
+    max_plans: int
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """A session as the database has it; the service makes a `Session` of it."""
+
+    id: str
+    options: PlanOptions
+    created_at: float
+    state: str
+    order_number: int
+    goal_index: int
+    goal_steps: int
+    revision: int
+    goals: tuple[SubGoal, ...]
+
+
+def progress_of(session: Session) -> dict[str, Any]:
+    """Return the columns of a session that change while it goes on."""
+    return {
+        "used_at": time.time(),
+        "state": session.state,
+        "order_number": session.order_number,
+        "goal_index": session.goal_index,
+        "goal_steps": session.goal_steps,
+        "revision": session.revision,
+    }
+
+
+def goal_rows(session: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of `goals` and of `images` that a session's goals are."""
+    rows = [
+        {
+            "session_id": session.id,
+            "position": position,
+            "images": [image.sha256 for image in goal.images],
+            "rules": {
+                **goal.rules.model_dump(mode="json"),
+                "mask": goal.mask.sha256 if goal.mask else None,
+            },
+        }
+        for position, goal in enumerate(session.goals)
+    ]
+    pictures = {image.sha256: image for goal in session.goals for image in _pictures(goal)}
+    now = time.time()
+    return rows, [{**asdict(image), "stored_at": now} for image in pictures.values()]
+
+
+def _pictures(goal: SubGoal) -> Iterable[GoalImage]:
+    yield from goal.images
+    if goal.mask is not None:
+        yield goal.mask
+
+
+def session_of(connection: Connection, row: Any) -> StoredSession:
+    """Return the session, goals included, that a row of `sessions` begins."""
+    rows = connection.execute(
+        select(goals).where(goals.c.session_id == row["id"]).order_by(goals.c.position)
+    ).mappings()
+    return StoredSession(
+        id=row["id"],
+        options=PlanOptions.model_validate(row["options"]),
+        created_at=row["created_at"],
+        state=row["state"],
+        order_number=row["order_number"],
+        goal_index=row["goal_index"],
+        goal_steps=row["goal_steps"],
+        revision=row["revision"],
+        goals=tuple(_goal(connection, goal) for goal in list(rows)),
+    )
+
+
+def _goal(connection: Connection, row: Any) -> SubGoal:
+    rules = dict(row["rules"])
+    mask = rules.pop("mask")
+    pictures = [image_of(connection, sha256) for sha256 in row["images"]]
+    return SubGoal(
+        images=tuple(picture for picture in pictures if picture is not None),
+        rules=GoalRules.model_validate(rules),
+        mask=image_of(connection, mask) if mask else None,
+    )
+
+
+def image_of(connection: Connection, sha256: str) -> GoalImage | None:
+    """Return a stored image."""
+    row = (
+        connection.execute(select(images).where(images.c.sha256 == sha256)).mappings().one_or_none()
+    )
+    if row is None:
+        return None
+    return GoalImage(
+        sha256=row["sha256"],
+        width=row["width"],
+        height=row["height"],
+        media_type=row["media_type"],
+        data=row["data"],
+    )
+
+
+def upsert(connection: Connection, table: Table, values: dict[str, Any], key: str) -> None:
+    """Insert a row, or bring the one with the same key up to date."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(values)
+    changes = {name: value for name, value in values.items() if name != key}
+    connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=changes))
+
+
+def delete_old(connection: Connection, retention: Retention) -> None:
+    """Delete old plans and events, sessions that ended long ago, and images that nothing refers to."""
+    oldest = time.time() - _DAY_S * retention.days
+    newest_id = connection.execute(select(func.max(plans.c.id))).scalar_one() or 0
+    connection.execute(
+        delete(plans).where((plans.c.at < oldest) | (plans.c.id <= newest_id - retention.max_plans))
+    )
+    connection.execute(delete(events).where(events.c.at < oldest))
+    is_over = (sessions.c.ended_at < oldest) | (sessions.c.used_at < oldest)
+    gone = select(sessions.c.id).where(is_over)
+    connection.execute(delete(goals).where(goals.c.session_id.in_(gone)))
+    connection.execute(delete(sessions).where(is_over))
+    used: set[str] = set()
+    for row in connection.execute(select(goals.c.images, goals.c.rules)):
+        used.update(row.images)
+        if row.rules.get("mask"):
+            used.add(row.rules["mask"])
+    for sha256 in (
+        connection.execute(select(images.c.sha256).where(images.c.stored_at < oldest))
+        .scalars()
+        .all()
+    ):
+        if sha256 not in used:
+            connection.execute(delete(images).where(images.c.sha256 == sha256))
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("PRAGMA incremental_vacuum"))
