@@ -5,7 +5,6 @@ whatever the bytes are, the only error raised is `ProtocolError`. This module kn
 """
 
 import math
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from robot_client import image_header
 from robot_client.errors import ProtocolError
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -50,8 +50,11 @@ class EncodedImage:
             ProtocolError: `invalid_frame`, when the bytes are no such image or its sides exceed
                 `MAX_IMAGE_SIDE_PX`. The sides are read from the header, before memory is taken.
         """
-        height, width = _image_sides(self)
-        if not 1 <= max(height, width) <= MAX_IMAGE_SIDE_PX:
+        try:
+            height, width = image_header.read_size(self.data)
+        except ValueError as error:
+            raise ProtocolError("invalid_frame", f"broken {self.encoding}: {error}") from error
+        if not 1 <= min(height, width) <= max(height, width) <= MAX_IMAGE_SIDE_PX:
             raise ProtocolError(
                 "invalid_frame",
                 f"{self.encoding} of {height} x {width} px; at most {MAX_IMAGE_SIDE_PX} px a side",
@@ -179,21 +182,3 @@ def _unpack_extension(code: int, body: bytes) -> npt.NDArray[Any]:
     if not isinstance(data, bytes) or len(data) != elements * np.dtype(dtype).itemsize:
         raise ProtocolError("malformed_message", f"the bytes do not fill shape {shape} of {dtype}")
     return np.frombuffer(data, dtype).reshape(shape).copy()
-
-
-def _image_sides(image: EncodedImage) -> tuple[int, int]:
-    """Height and width [px] as the header says; (0, 0) where it cannot be read."""
-    data = image.data
-    if image.encoding == "png":
-        is_png = data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24
-        width, height = struct.unpack(">II", data[16:24]) if is_png else (0, 0)
-        return height, width
-    position = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker, length = struct.unpack(">xBH", data[position : position + 4])
-        # SOF0..SOF15 carry the sides; C4, C8 and CC share the range but are other segments.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
-            return height, width
-        position += 2 + length
-    return 0, 0

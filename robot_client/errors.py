@@ -50,6 +50,14 @@ class ArmError(RobotClientError):
     """The arm or its gripper cannot be reached or refused a command."""
 
 
+class ReflexError(ArmError):
+    """The arm has stopped itself (contact, a limit); it stays stopped until somebody recovers it."""
+
+
+class GripperStuckError(ArmError):
+    """The gripper did not finish a command in time."""
+
+
 class CameraError(RobotClientError):
     """The camera cannot be opened or delivers nothing usable."""
 
@@ -60,6 +68,10 @@ class StaleFrameError(CameraError):
 
 class TaskError(RobotClientError):
     """A task file or its combination with the command line cannot be used."""
+
+
+class RecordingError(RobotClientError):
+    """A recorded episode or a calibration cannot be read or written."""
 
 
 class RunError(RobotClientError):

@@ -2,21 +2,29 @@
 
 An answer is due one control period after the question. When it is not there the arm is told to hold,
 and then: a server that still answers pings is merely slow and is given more time; one that is silent
-is called again, and the question becomes a new one.
+is called again, and the question becomes a new one. One that has announced its restart is waited for
+longer, with growing pauses between the calls.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from robot_client.errors import ServerRefusedError, ServerUnreachableError
 from robot_client.protocol import Act, ErrorReply, Observe
+from robot_client.records import Event
 from robot_client.server_link import ServerLink
 
 logger = logging.getLogger(__name__)
 
 _SILENT_S = 2.0  # several heartbeats; calling again costs a connection
+_FIRST_CALL_S, _LAST_CALL_S = 0.25, 4.0  # pauses between calls to a server that is restarting
+#: A server with a token forgets the greeting with the connection, which ZMQ renews unasked; a count
+#: of observations that has gone astray begins anew with a greeting.
+_CALL_AGAIN = ("unknown_session", "unauthorised", "stale_seq", "shutting_down", "not_ready")
+_OVER = ("session_taken", "stopped", "forbidden")
 
 
 class NoPlanError(Exception):
@@ -24,7 +32,7 @@ class NoPlanError(Exception):
 
 
 class PatienceLostError(Exception):
-    """The run must end: too many periods in a row without a usable plan, or another model answers."""
+    """The run must end: too many periods in a row without a plan, or the session is not ours."""
 
 
 @dataclass
@@ -36,7 +44,9 @@ class Inquiry:
         period_s: The model's control period.
         max_age_s: An observation older than this is given up.
         max_missed: Periods in a row without a usable plan that end the run.
+        restart_timeout_s: How long a server that has announced its restart is waited for.
         hold: Brings the arm to rest; called at every missed deadline.
+        on_event: Told what happens.
         missed: Periods in a row without a usable plan, so far.
         missed_total: The same over the whole run.
     """
@@ -45,9 +55,14 @@ class Inquiry:
     period_s: float
     max_age_s: float
     max_missed: int
+    restart_timeout_s: float
     hold: Callable[[], None]
+    on_event: Callable[[Event], None]
     missed: int = 0
     missed_total: int = 0
+    _pending: Observe | None = None
+    _answer: Act | ErrorReply | None = None
+    _orders: int = 0
 
     def ask(self, observation: Observe) -> Act:
         """Send an observation and wait for its plan.
@@ -56,22 +71,48 @@ class Inquiry:
             NoPlanError: The server refused, was lost and found again, or took too long.
             PatienceLostError: Too many periods without a plan.
         """
-        client = self.link.client
-        client.send_observation(observation)
-        deadline = time.monotonic() + self.period_s
+        self.begin(observation)
+        return self.finish(time.monotonic() + self.period_s)
+
+    def begin(self, observation: Observe) -> None:
+        """Send an observation; its plan is collected by `listen` and `finish`."""
+        self._pending, self._answer = observation, None
+        self._orders = self.link.client.orders_obeyed
+        self.link.client.send_observation(observation)
+
+    def listen(self, time_s: float) -> None:
+        """Spend `time_s` keeping the conversation alive; a plan that comes is kept for `finish`."""
+        end = time.monotonic() + time_s
+        while (left_s := end - time.monotonic()) > 0:
+            self._keep(self.link.client.poll_act(left_s))
+
+    def finish(self, deadline: float) -> Act:
+        """Wait for the plan of the observation that `begin` sent, due at `deadline` (monotonic).
+
+        Raises:
+            NoPlanError, PatienceLostError: As `ask`.
+        """
+        client, observation = self.link.client, self._pending
+        if observation is None:
+            raise NoPlanError("nothing was asked")
+        was_silent = False
         while True:
-            reply = client.poll_act(deadline - time.monotonic())
-            if isinstance(reply, Act) and reply.seq == observation.seq:
-                return reply
-            if isinstance(reply, ErrorReply):
-                self._refused(reply)
-            if reply is None:
-                deadline += self.period_s
-                self.miss(f"no plan for observation {observation.seq} in time")
-                if client.silence_s() > max(_SILENT_S, self.period_s):
-                    self._call_again()
-                if time.monotonic() - observation.t_capture > self.max_age_s:
-                    raise NoPlanError(f"observation {observation.seq} is too old to act on")
+            if self._answer is None:
+                # A server that owes every answer for a period is lost, whenever the plan is due.
+                lost_s = math.inf if was_silent else self.period_s - client.silence_s()
+                self._keep(client.poll_act(min(lost_s, deadline - time.monotonic())))
+            if client.orders_obeyed != self._orders:
+                raise NoPlanError(f"the session is {client.state} since the question was asked")
+            if isinstance(self._answer, Act):
+                self._pending = None
+                return self._answer
+            if self._answer is not None:
+                self._refused(self._answer)
+            is_silent = client.silence_s() >= self.period_s
+            if (is_silent and not was_silent) or time.monotonic() >= deadline:
+                self._late(observation)
+                deadline = time.monotonic() + self.period_s
+            was_silent = is_silent
 
     def miss(self, reason: str) -> None:
         """Count one period without a usable plan; the arm holds.
@@ -83,6 +124,7 @@ class Inquiry:
         self.missed += 1
         self.missed_total += 1
         logger.warning("%s; the arm holds (%d of %d)", reason, self.missed, self.max_missed)
+        self.on_event(Event("hold", reason, {"missed": self.missed}))
         if self.missed >= self.max_missed:
             raise PatienceLostError(
                 f"{self.missed} control periods in a row without a usable plan; last: {reason}"
@@ -92,19 +134,83 @@ class Inquiry:
         """Note a usable plan."""
         self.missed = 0
 
-    def _refused(self, reply: ErrorReply) -> None:
-        reason = f"the server refused: {reply.code}: {reply.message}"
-        self.miss(reason)
-        # A server with a token forgets the greeting with the connection, which ZMQ renews unasked.
-        if reply.code in ("unknown_session", "unauthorised"):
+    def wait_while_paused(self) -> None:
+        """Wait, the arm holding, until the operator lets the session go on.
+
+        Raises:
+            NoPlanError: The server was lost meanwhile and is back.
+            PatienceLostError: It is gone for good.
+        """
+        client = self.link.client
+        while client.state == "paused":
+            client.listen(self.period_s)
+            if client.silence_s() > max(_SILENT_S, self.period_s):
+                self.miss("the session is paused and the server is silent")
+                self._call_again()
+
+    def _keep(self, reply: Act | ErrorReply | None) -> None:
+        pending = self._pending
+        if pending is None or reply is None:
+            return
+        is_answer = reply.seq == pending.seq or (
+            isinstance(reply, ErrorReply) and reply.seq is None
+        )
+        if is_answer:
+            self._answer = reply
+
+    def _late(self, observation: Observe) -> None:
+        client = self.link.client
+        if client.is_server_closing:
+            self._wait_for_restart()
+        self.miss(f"no plan for observation {observation.seq} in time")
+        if client.silence_s() > max(_SILENT_S, self.period_s):
             self._call_again()
-        time.sleep(self.period_s)
+        if time.monotonic() - observation.t_capture > self.max_age_s:
+            raise NoPlanError(f"observation {observation.seq} is too old to act on")
+
+    def _refused(self, reply: ErrorReply) -> None:
+        self._pending, reason = None, f"the server refused: {reply.code}: {reply.message}"
+        if reply.code in _OVER:
+            self.hold()
+            raise PatienceLostError(reason)
+        if reply.code == "paused":
+            self.hold()
+            self.link.client.state = "paused"
+            raise NoPlanError(reason)
+        if reply.code == "shutting_down":
+            self._wait_for_restart()
+        self.miss(reason)
+        if reply.code in _CALL_AGAIN:
+            self._call_again()
+        self.link.client.listen(self.period_s)
         raise NoPlanError(reason)
 
+    def _wait_for_restart(self) -> None:
+        """Hold and call again with growing pauses, as long as a restart may take."""
+        self.hold()
+        text = "the server restarts; the arm holds until it is back"
+        self.on_event(Event("server restarts", text))
+        end, pause_s = time.monotonic() + self.restart_timeout_s, _FIRST_CALL_S
+        while time.monotonic() < end:
+            time.sleep(pause_s)
+            self._call_again()
+            pause_s = min(2 * pause_s, _LAST_CALL_S)
+
     def _call_again(self) -> None:
+        """Take the session up again, where the server is there.
+
+        Raises:
+            NoPlanError: It is back; what was asked before is void.
+            PatienceLostError: It serves something else now, or the session is another robot's.
+        """
         try:
             welcome = self.link.recover()
-        except (ServerUnreachableError, ServerRefusedError) as error:
+        except ServerUnreachableError as error:
+            logger.warning("%s", error)
+            return
+        except ServerRefusedError as error:
+            if error.code in _OVER:
+                raise PatienceLostError(f"the server refused: {error}") from error
             logger.warning("%s", error)
             return
         if welcome.control_period_s != self.period_s:
@@ -112,4 +218,6 @@ class Inquiry:
                 f"the server came back with a control period of {welcome.control_period_s:g} s "
                 f"instead of {self.period_s:g} s; start the run again for the model it serves now"
             )
+        self._pending = None
+        self.on_event(Event("reconnected", f"the connection is back, session {welcome.session}"))
         raise NoPlanError("the connection was lost and is back")

@@ -2,7 +2,12 @@
 
 Whatever the server does, the arm obeys this loop's own rules: a period without a usable plan ends in
 a hold, several in a row end the run, a motion is cut short when the server falls silent meanwhile,
-and however the loop is left, the arm is stopped.
+nothing is asked or executed while the session is paused, and however the loop is left, the arm is
+stopped.
+
+With `overlap` the plan for the next motion is made during the present one: the server is asked, with
+the frame from before the motion and the action under way, what to do after it. With `chunk` several
+actions of a plan are executed before the next look.
 """
 
 import logging
@@ -12,71 +17,55 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from robot_client.arms.arm import Arm, ArmState
-from robot_client.cameras.camera import Camera, CapturedFrame
-from robot_client.errors import ArmError, CameraError
+from robot_client.arms.arm import Arm
+from robot_client.attendant import Operator, Unattended
+from robot_client.axes import Axes
+from robot_client.cameras.camera import Camera
+from robot_client.errors import ReflexError
 from robot_client.gripper_rule import GripperRule
-from robot_client.inquiry import Inquiry, NoPlanError, PatienceLostError
-from robot_client.protocol import Act, Observe
-from robot_client.safety import Asked, FilteredAction, Vector, deviation_m, filter_plan
+from robot_client.inquiry import Inquiry, PatienceLostError
+from robot_client.motion import Motion
+from robot_client.outlook import Outlook
+from robot_client.progress import GivenUpError, TaskProgress
+from robot_client.protocol import Act, Order
+from robot_client.records import Event, RunEnd, StepRecord
+from robot_client.safety import EnergyWatch, FilteredAction
 from robot_client.server_link import ServerLink
-from robot_client.tasks import GripperAction, Task, TaskProgress
+from robot_client.tasks import GripperAction, Task
 from trajectories import poses
 
 logger = logging.getLogger(__name__)
 
-_MAX_FRAME_AGE_S = 0.5
-_GRIPPER_TIMEOUT_S = 3.0
-_POLL_S = 0.02
-_SETTLE_PERIODS = 3
+__all__ = ["ControlLoop", "LoopOptions", "RunEnd", "StepRecord"]
 
 
-@dataclass(eq=False)
-class StepRecord:
-    """One pass of the loop, as it is recorded; what did not happen stays None.
-
-    Attributes:
-        step: Plans executed before this pass.
-        goal_index: Sub-goal under way.
-        captured: The frame that was sent.
-        state: The measured state that was sent.
-        act: The server's plan.
-        filtered: What safety made of it.
-        is_executed: Whether the arm was told to move.
-        gripper: What the gripper was told.
-        latency_ms: From the frame's capture to the plan's arrival [ms].
-        problem: Why nothing was executed, where that was not intended.
-    """
-
-    step: int
-    goal_index: int
-    captured: CapturedFrame | None = None
-    state: ArmState | None = None
-    act: Act | None = None
-    filtered: FilteredAction | None = None
-    is_executed: bool = False
-    gripper: GripperAction = "hold"
-    latency_ms: float | None = None
-    problem: str | None = None
+def _ignore(event: Event) -> None:
+    del event
 
 
 @dataclass(frozen=True)
-class RunEnd:
-    """How a run ended, without judging the task.
+class LoopOptions:
+    """How a task is run, apart from what it is.
 
     Attributes:
-        is_complete: Every sub-goal had its turn.
-        reason: One sentence.
-        steps: Plans followed; in a dry run, plans that were only looked at.
-        missed: Control periods without a usable plan.
-        is_dry_run: The arm was never told to move.
+        overlap: Plan the next motion during the present one.
+        chunk: Actions of one plan that are executed before the next look.
+        confirm_steps: Ask the operator before every motion.
+        max_frame_age_s: An older frame is refused.
+        gripper_timeout_s: A gripper command that takes longer ends the run.
+        axes: Correction of the planner's axes for this camera; None for none.
     """
 
-    is_complete: bool
-    reason: str
-    steps: int
-    missed: int
-    is_dry_run: bool
+    overlap: bool = False
+    chunk: int = 1
+    confirm_steps: bool = False
+    max_frame_age_s: float = 0.5
+    gripper_timeout_s: float = 10.0
+    axes: Axes | None = None
+
+    def __post_init__(self) -> None:
+        if self.overlap and self.chunk != 1:
+            raise ValueError(f"overlap plans after every action, so chunk must be 1: {self.chunk}")
 
 
 @dataclass(eq=False)
@@ -90,6 +79,9 @@ class ControlLoop:
         task: What to do.
         is_moving_allowed: False for a dry run: everything happens except motion.
         on_step: Gets the record of each pass; must return quickly.
+        on_event: Gets what happens besides; must return quickly.
+        operator: Asked before a recovery, and before each motion where `options` say so.
+        options: How to run.
     """
 
     arm: Arm
@@ -98,149 +90,212 @@ class ControlLoop:
     task: Task
     is_moving_allowed: bool
     on_step: Callable[[StepRecord], None]
-    _gripper_rule: GripperRule = field(default_factory=GripperRule)
-    _seq: int = 0
-    _executed: int = 0
+    on_event: Callable[[Event], None] = _ignore
+    operator: Operator = field(default_factory=Unattended)
+    options: LoopOptions = field(default_factory=LoopOptions)
 
     def run(self) -> RunEnd:
         """Do the task; the arm is at rest when this returns or raises.
 
         Raises:
-            ArmError: The arm stopped itself or was lost.
+            ArmError: The arm stopped itself and was not recovered, or was lost.
             KeyboardInterrupt: Somebody wants it to stop.
         """
-        progress, inquiry = TaskProgress(self.task), self._inquiry()
+        self._begin()
+        progress, is_success = self._progress, None
         is_complete, reason = True, "every sub-goal had its turn"
         try:
             self._move_gripper(self.task.gripper_at_start)
             while not progress.is_finished:
-                self._pass(progress, inquiry)
-        except PatienceLostError as lost:
-            is_complete, reason = False, str(lost)
+                self._guarded_pass()
+            is_success = self._judge()
+        except (PatienceLostError, GivenUpError) as end:
+            is_complete, reason = False, str(end)
         finally:
             self.arm.stop()
-        missed, is_dry_run = inquiry.missed_total, not self.is_moving_allowed
-        return RunEnd(is_complete, reason, self._executed, missed, is_dry_run)
+        return RunEnd(
+            is_complete=is_complete,
+            reason=reason,
+            steps=self._executed,
+            missed=self._inquiry.missed_total,
+            is_dry_run=not self.is_moving_allowed,
+            is_success=is_success,
+            retries=progress.retries,
+        )
 
-    def _pass(self, progress: TaskProgress, inquiry: Inquiry) -> None:
+    def _begin(self) -> None:
+        client, limits = self.link.client, self.task.safety
+        self._period_s = client.control_period_s
+        self._inquiry = Inquiry(
+            link=self.link,
+            period_s=self._period_s,
+            max_age_s=limits.max_observation_age_s,
+            max_missed=self.task.stop_after_missed,
+            restart_timeout_s=self.task.restart_timeout_s,
+            hold=self.arm.hold,
+            on_event=self.on_event,
+        )
+        timeout_s = self.options.gripper_timeout_s
+        self._motion = Motion(self.arm, self.camera, self._inquiry, limits, timeout_s)
+        self._progress, self._energy = TaskProgress(self.task), EnergyWatch()
+        self._outlook = Outlook(
+            arm=self.arm,
+            inquiry=self._inquiry,
+            motion=self._motion,
+            limits=limits,
+            max_frame_age_s=self.options.max_frame_age_s,
+            axes=self.options.axes,
+        )
+        self._gripper_rule, self._executed = GripperRule(), 0
+        client.on_order = self._obey
+
+    # --- orders, reflexes, the end ----------------------------------------------------------------
+
+    def _obey(self, order: Order) -> None:
+        """Carry out what the server's operator orders; called while polling, acknowledged after."""
+        self._outlook.forget()
+        self.on_event(Event(order.TYPE, order.reason or "ordered by the server's operator"))
+        if order.TYPE == "pause":
+            self.arm.hold()
+        elif order.TYPE == "stop":
+            self.arm.stop()
+            raise PatienceLostError(f"the server's operator ordered a stop: {order.reason}")
+
+    def _guarded_pass(self) -> None:
+        """One pass; an arm that stops itself goes on only with the operator's consent."""
+        try:
+            self._pass()
+        except ReflexError as reflex:
+            self._outlook.forget()
+            self.on_event(Event("reflex", str(reflex)))
+            question = f"{reflex}\nLook at the arm and at what it touches. Recover and go on?"
+            if not self.operator.consents(question, self._inquiry.listen):
+                raise
+            self.arm.recover()
+            self.on_event(Event("recovered", "errors cleared with the operator's consent"))
+
+    def _judge(self) -> bool | None:
+        """The task's own check of its success; None where it has none."""
+        success = self.task.success
+        if success is None or not self.is_moving_allowed:
+            return None
+        if success.energy is None:
+            return self.operator.consents("Has the task succeeded?", self._inquiry.listen)
+        record = StepRecord(self._executed, len(self.task.sub_goals) - 1)
+        while self._outlook.plan(record) is None or record.act is None:
+            self.on_step(record)
+        self.on_step(record)
+        text = f"energy at the end {record.act.energy_now:.3f}, needed {success.energy:.3f}"
+        self.on_event(Event("judged", text, {"energy": record.act.energy_now}))
+        return record.act.energy_now <= success.energy
+
+    # --- one pass ---------------------------------------------------------------------------------
+
+    def _pass(self) -> None:
         """Look, ask, check, move, wait for the period's end."""
-        record = StepRecord(self._executed, progress.goal_index)
-        filtered = self._plan(record, inquiry)
+        record = StepRecord(self._executed, self._progress.goal_index)
+        try:
+            filtered = self._outlook.plan(record)
+        except PatienceLostError as lost:
+            record.problem = str(lost)
+            self.on_step(record)
+            raise
         if filtered is None or record.act is None:
             self.on_step(record)
             return
+        self._energy = self._energy.note(record.act.energy_now)
+        rising = self._energy.check(self.task.safety)
+        if rising is not None and self.is_moving_allowed:
+            record.problem = rising.text
+            self.on_step(record)
+            self._retry(rising.text)
+            return
         # The planner's own step: one that safety cut short at a wall is no arrival.
         planned_step_m = float(np.linalg.norm(record.act.actions[0, poses.POSITION]))
-        is_over = progress.has_arrived(planned_step_m)
+        is_over = self._progress.is_over(planned_step_m, record.act.energy_now)
         if not is_over:
-            self._move(record, filtered, inquiry.period_s)
-            self._executed += 1
-            is_over = progress.count_step()
-        if is_over and progress.sub_goal.gripper_after != "hold":
-            record.gripper = progress.sub_goal.gripper_after
+            if not self._is_confirmed(record, filtered):
+                self.on_step(record)
+                return
+            is_over = self._follow(record, record.act, filtered)
+        self._end_pass(record, is_over=is_over)
+
+    def _end_pass(self, record: StepRecord, *, is_over: bool) -> None:
+        """Write the pass down; where the sub-goal is over, judge it and go on or back."""
+        failure = self._progress.failure() if is_over and self.is_moving_allowed else None
+        if is_over and failure is None and self._progress.sub_goal.gripper_after != "hold":
+            record.gripper = self._progress.sub_goal.gripper_after
             self._move_gripper(record.gripper)
         self.on_step(record)
-        if is_over:
-            progress.advance()
+        if failure is not None:
+            self._retry(failure)
+        elif is_over:
+            self._progress.advance()
+            self._energy = EnergyWatch()
+            self._outlook.forget()
 
-    def _plan(self, record: StepRecord, inquiry: Inquiry) -> FilteredAction | None:
-        """Look, ask and check; None when nothing may be executed, the arm holding."""
-        try:
-            observation = self._look(record)
-            record.act = inquiry.ask(observation)
-        except (CameraError, NoPlanError) as error:
-            record.problem = str(error)
-            if isinstance(error, CameraError):
-                inquiry.miss(record.problem)
-                time.sleep(inquiry.period_s)
-            return None
-        age_s = time.monotonic() - observation.t_capture
-        record.latency_ms = 1000 * age_s
-        moved_m = (self.arm.state().pose - observation.state)[poses.POSITION]
-        drift_m = float(np.linalg.norm(moved_m))
-        asked = Asked(observation.session, observation.seq, observation.goal_index, age_s, drift_m)
-        filtered = filter_plan(record.act, observation.state, asked, self.task.safety)
-        record.filtered, record.problem = filtered, filtered.refusal
-        if filtered.refusal is not None:
-            inquiry.miss(filtered.refusal)
-            return None
-        inquiry.succeed()
-        return filtered
+    def _retry(self, failure: str) -> None:
+        failed = self._progress.retry(failure)
+        self._energy = EnergyWatch()
+        self._outlook.forget()
+        self.on_event(Event("retry", failure, {"sub_goal": failed.name}))
+        self._move_gripper(failed.gripper_on_retry)
 
-    def _look(self, record: StepRecord) -> Observe:
-        """Take the newest frame and, at the same instant, the state."""
-        record.captured = self.camera.newest(_MAX_FRAME_AGE_S)
-        record.state = self.arm.state()
-        self._seq += 1
-        return Observe(
-            session=self.link.client.session,
-            seq=self._seq,
-            t_capture=record.captured.t_capture,
-            frame=record.captured.frame,
-            state=record.state.pose,
-            goal_index=record.goal_index,
-        )
+    def _is_confirmed(self, record: StepRecord, filtered: FilteredAction) -> bool:
+        """Ask the operator, where every step wants it; what he lets grow old is not executed."""
+        if not self.options.confirm_steps or not self.is_moving_allowed:
+            return True
+        length_cm = 100 * float(np.linalg.norm(filtered.action[poses.POSITION]))
+        question = f"move {length_cm:.1f} cm (m), look again (l), end the run (e)?"
+        answer = self.operator.choose(question, "mle", self._inquiry.listen)
+        self.on_event(Event("operator", f"answered {answer}"))
+        if answer == "e":
+            record.problem = "ended by the operator"
+            self.on_step(record)
+            raise PatienceLostError(record.problem)
+        passed_over = "passed over by the operator" if answer == "l" else None
+        record.problem = passed_over or self._outlook.staleness(record)
+        return record.problem is None
 
-    def _move(self, record: StepRecord, filtered: FilteredAction, period_s: float) -> None:
-        """Start the motion, wait for the period's end and for the arm to rest."""
+    # --- motion -----------------------------------------------------------------------------------
+
+    def _follow(self, record: StepRecord, act: Act, filtered: FilteredAction) -> bool:
+        """Execute a plan's first action, and more where `chunk` says so; True when it was the last."""
+        self._outlook.executes(act)
+        self._move(record, filtered)
+        is_over = self._count()
+        for planned in act.actions[1 : self.options.chunk]:
+            if is_over or self.link.client.state != "running":
+                break
+            more = StepRecord(self._executed, record.goal_index, act=act)
+            filtered = self._outlook.filter_more(more, planned)
+            if filtered.refusal is None:
+                self._move(more, filtered)
+                is_over = self._count()
+            self.on_step(more)
+        return is_over
+
+    def _count(self) -> bool:
+        self._executed += 1
+        return self._progress.count_step()
+
+    def _move(self, record: StepRecord, filtered: FilteredAction) -> None:
+        """Start the motion, ask for what comes after it, wait for the period's end and for rest."""
         path = None
+        started = time.monotonic()
         if self.is_moving_allowed and record.state is not None:
             path = record.state.pose[poses.POSITION], filtered.target[poses.POSITION]
-            self.arm.move_to(filtered.target, period_s)
+            self.arm.move_to(filtered.target, self._period_s)
             record.is_executed = True
-        self._watch(period_s, path)
+        record.timings_ms["command"] = 1e3 * (time.monotonic() - started)
+        if self.options.overlap and record.is_executed and record.captured is not None:
+            self._outlook.ask_ahead(record, filtered)
+        self._motion.watch(self._period_s, path)
         if self.task.gripper_from_plan:
             change = float(filtered.action[6])
             record.gripper = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
             self._move_gripper(record.gripper)
 
-    def _watch(self, period_s: float, path: tuple[Vector, Vector] | None) -> None:
-        """Keep the conversation alive while the arm moves; cut the motion short in silence.
-
-        An arm that leaves the straight `path` (start and target of the flange) ends the run: then
-        its controller does something else than it was asked.
-
-        A speed cap or a slow simulation may take the arm longer than the period. The model knows
-        only arms that rest between two steps, so the next look waits, but not for ever.
-        """
-        end = time.monotonic() + period_s
-        latest = end + _SETTLE_PERIODS * period_s
-        is_holding = False
-        while (now := time.monotonic()) < end or (now < latest and self.arm.is_moving()):
-            self.link.client.listen(_POLL_S if now >= end else min(end - now, _POLL_S))
-            if path is not None:
-                self._check_path(*path)
-            if not is_holding and self.link.client.silence_s() > period_s:
-                logger.warning("the server is silent; the motion is cut short")
-                self.arm.hold()
-                is_holding = True
-
-    def _check_path(self, start: Vector, target: Vector) -> None:
-        away_m = deviation_m(self.arm.state().pose[poses.POSITION], start, target)
-        if away_m > self.task.safety.max_deviation_m:
-            raise ArmError(
-                f"the arm is {100 * away_m:.0f} cm off the straight line to its target (allowed: "
-                f"{100 * self.task.safety.max_deviation_m:.0f} cm) and has been stopped. Look at "
-                "the arm; in simulation the machine may be too busy to keep up with real time"
-            )
-
     def _move_gripper(self, action: GripperAction) -> None:
-        """Open or close, and wait for it with the arm standing; "hold" is nothing to do."""
-        if action == "hold" or not self.is_moving_allowed:
-            return
-        if action == "close":
-            self.arm.grasp()
-        else:
-            self.arm.open_gripper()
-        deadline = time.monotonic() + _GRIPPER_TIMEOUT_S
-        while self.arm.is_gripper_busy() and time.monotonic() < deadline:
-            self.link.client.listen(_POLL_S)
-
-    def _inquiry(self) -> Inquiry:
-        return Inquiry(
-            link=self.link,
-            period_s=self.link.client.control_period_s,
-            max_age_s=self.task.safety.max_observation_age_s,
-            max_missed=self.task.stop_after_missed,
-            hold=self.arm.hold,
-        )
+        if self.is_moving_allowed:
+            self._motion.move_gripper(action)

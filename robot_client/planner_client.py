@@ -7,26 +7,36 @@ which tells a server that is busy planning from one that is gone.
 """
 
 import logging
+import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import zmq
+import zmq.auth
 from typing_extensions import Self
 
 from robot_client import protocol
 from robot_client.errors import ProtocolError, ServerRefusedError, ServerUnreachableError
 from robot_client.protocol import (
+    Ack,
     Act,
     Bye,
+    Closing,
     ErrorReply,
     Hello,
     Message,
     Observe,
+    Order,
+    Pause,
     Ping,
     Pong,
+    Resume,
+    Stop,
     Welcome,
 )
 
@@ -34,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 _LINGER_MS = 200
 _HEARTBEAT_S = 0.5
+_PINGS_PER_PERIOD = 12  # so that a server that is gone is found out soon after one period
 _POLL_MS = 20
 
 
@@ -44,14 +55,32 @@ class ServerAddress:
     Attributes:
         endpoint: ZMQ address, e.g. tcp://192.168.1.10:5555.
         token: Secret of `PLANNER_TOKEN`, where the server has one.
+        own_key: This robot's secret certificate (ZMQ's format), where the server wants CURVE.
+        server_key: The server's public certificate.
     """
 
     endpoint: str = protocol.DEFAULT_ADDRESS
     token: str | None = None
+    own_key: Path | None = None
+    server_key: Path | None = None
+
+
+def _obey_nothing(order: Order) -> None:
+    """For clients that move nothing."""
+    del order
 
 
 class PlannerClient:
-    """Sends observations, receives plans; not for use from several threads."""
+    """Sends observations, receives plans; not for use from several threads.
+
+    Attributes:
+        welcome: What the server said last.
+        on_order: Carries out an operator's order, in the thread that polls; once it returns, the
+            order is acknowledged. What it raises comes out of the call that polled.
+        state: "running", "paused" or "stopped", as the server last ordered.
+        is_server_closing: It has said that it ends; until the next welcome.
+        orders_obeyed: So many orders so far; a plan asked for before the last one is void.
+    """
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
@@ -60,8 +89,14 @@ class PlannerClient:
         self._waiting: Observe | None = None
         self._heartbeat_s = _HEARTBEAT_S
         self._next_ping = 0.0
-        self._last_heard = 0.0
+        self._unanswered_since: float | None = None
+        self._instance = secrets.token_hex(8)
+        self._newest_order = -1
         self.welcome: Welcome | None = None
+        self.on_order: Callable[[Order], None] = _obey_nothing
+        self.state = "running"
+        self.is_server_closing = False
+        self.orders_obeyed = 0
         self.ignored_messages = 0
 
     def __enter__(self) -> Self:
@@ -87,13 +122,12 @@ class PlannerClient:
             ServerRefusedError: The server answered with an error (token, session, version).
         """
         self._open()
-        self._waiting = None
+        self._waiting = self._unanswered_since = None
         deadline = time.monotonic() + timeout_s
         self._greet(session, deadline)
         while (message := self._receive(deadline)) is not None:
             if isinstance(message, Welcome):
-                self.welcome = message
-                self._heartbeat_s = min(_HEARTBEAT_S, message.control_period_s / 4)
+                self._take(message)
                 return message
             if isinstance(message, ErrorReply):
                 raise ServerRefusedError(message.code, message.message)
@@ -135,6 +169,11 @@ class PlannerClient:
             message = self._receive(0.0 if newest is not None else min(deadline, _soon()))
             if isinstance(message, Act | ErrorReply):
                 newest = message if self._is_ours(message) else newest
+            elif isinstance(message, Pause | Resume | Stop):
+                self._obey(message)
+            elif isinstance(message, Closing):
+                self.is_server_closing = True
+                logger.warning("the server is closing: %s", message.reason or "no reason given")
             elif message is None and (newest is not None or time.monotonic() >= deadline):
                 return newest
 
@@ -155,8 +194,13 @@ class PlannerClient:
         return self._welcomed().control_period_s
 
     def silence_s(self) -> float:
-        """Time since anything at all was heard from the server [s]."""
-        return time.monotonic() - self._last_heard
+        """How long the server has owed any answer at all [s]; 0 when it owes none.
+
+        A client that asked nothing meanwhile, being busy with something else, has heard nothing for
+        a reason of its own.
+        """
+        since = self._unanswered_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def close(self) -> None:
         """Say bye, where a session is open, and free the socket; harmless when closed."""
@@ -168,6 +212,29 @@ class PlannerClient:
         if self._context is not None:
             self._context.destroy(linger=_LINGER_MS)
             self._context = None
+
+    def _take(self, welcome: Welcome) -> None:
+        self.welcome = welcome
+        self._heartbeat_s = min(_HEARTBEAT_S, welcome.control_period_s / _PINGS_PER_PERIOD)
+        self.is_server_closing = False
+        if welcome.state != self.state:
+            logger.warning("the server says that this session is %s", welcome.state)
+            self.orders_obeyed += 1
+        self.state = welcome.state
+
+    def _obey(self, order: Order) -> None:
+        """Carry an order out, once, and acknowledge it, every time."""
+        if order.session != self.session:
+            self._ignore(f"an order for session {order.session!r}, which is not this robot's")
+            return
+        try:
+            if order.order > self._newest_order:
+                self._newest_order = order.order
+                self.orders_obeyed += 1
+                self.state = {"pause": "paused", "resume": "running"}.get(order.TYPE, "stopped")
+                self.on_order(order)
+        finally:
+            self._send(Ack(session=order.session, order=order.order))
 
     def _welcomed(self) -> Welcome:
         if self.welcome is None:
@@ -187,6 +254,7 @@ class PlannerClient:
         socket.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE_BYTES)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self._encrypt(socket)
         self._socket = socket
         try:
             socket.connect(self._address.endpoint)
@@ -196,12 +264,31 @@ class PlannerClient:
                 "it looks like tcp://192.168.1.10:5555"
             ) from error
 
+    def _encrypt(self, socket: "zmq.Socket[Any]") -> None:
+        """Use CURVE, where certificates are given; the server proves who it is, and so does this."""
+        own, server = self._address.own_key, self._address.server_key
+        if own is None or server is None:
+            return
+        try:
+            public, secret = zmq.auth.load_certificate(own)
+            server_public, _ = zmq.auth.load_certificate(server)
+        except (OSError, ValueError) as error:
+            raise ServerUnreachableError(
+                f"no certificates in {own} and {server}: {error}. Make them with "
+                "`python -m planner_server keys NAME`."
+            ) from error
+        if secret is None:
+            raise ServerUnreachableError(f"{own} has no secret key; give NAME.key_secret")
+        socket.curve_publickey, socket.curve_secretkey = public, secret
+        socket.curve_serverkey = server_public
+
     def _greet(self, session: str | None, deadline: float) -> None:
         hello = Hello(
             protocol=protocol.PROTOCOL_VERSION,
             client=f"vjepa-planner {_own_version()}",
             token=self._address.token,
             session=session,
+            instance=self._instance,
         )
         started = time.monotonic()
         while not self._send(hello):
@@ -232,6 +319,9 @@ class PlannerClient:
             self._socket.send(message.encode(), zmq.NOBLOCK)
         except zmq.Again:
             return False
+        finally:
+            if self._unanswered_since is None and not isinstance(message, Ack | Bye):
+                self._unanswered_since = time.monotonic()
         return True
 
     def _receive(self, deadline: float) -> Message | None:
@@ -251,7 +341,7 @@ class PlannerClient:
                 if time.monotonic() >= deadline:
                     return None  # however much rubbish lies ready
                 continue
-            self._last_heard = time.monotonic()
+            self._unanswered_since = None
             if not isinstance(message, Pong):
                 return message
             if time.monotonic() >= deadline:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+#: Where the recorder puts the film.
+VIDEO = "recordings/MP4/left.mp4"
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -114,8 +117,8 @@ def _page(folder: Path, summary: dict[str, Any], lines: list[dict[str, Any]]) ->
 <h2>Steps</h2>
 <div class="scroll"><table>{_rows(lines)}</table></div>
 <footer>{html.escape(summary["settings"])}<br>
-Every number is in <a href="episode.jsonl">episode.jsonl</a> and
-<a href="summary.json">summary.json</a>.</footer>
+Every number is in <a href="episode.jsonl">episode.jsonl</a>,
+<a href="events.jsonl">events.jsonl</a> and <a href="summary.json">summary.json</a>.</footer>
 </html>
 """
 
@@ -131,12 +134,9 @@ def _inline(path: Path) -> str:
 
 
 def _video(folder: Path) -> str:
-    if not (folder / "camera.mp4").is_file():
+    if not (folder / VIDEO).is_file():
         return ""
-    return (
-        "<h2>Camera, and beside it the goal</h2>"
-        '<video src="camera.mp4" controls muted loop playsinline></video>'
-    )
+    return f'<h2>Camera</h2><video src="{VIDEO}" controls muted loop playsinline></video>'
 
 
 def _plot(folder: Path) -> str:

@@ -4,6 +4,7 @@ The control loop speaks ZMQ; this is for the moments before it: is the server re
 upload the goal images.
 """
 
+import base64
 import http.client
 import json
 import secrets
@@ -12,7 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robot_client.errors import RobotClientError, ServerRefusedError, ServerUnreachableError
+
+Array = NDArray[np.float64]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -94,6 +100,28 @@ class RestClient:
         kind = f"multipart/form-data; boundary={boundary}"
         answer = self._request("PUT", f"/v1/sessions/{session}/goals", body, kind)
         return list(answer["goals"])
+
+    def energies(self, frame: bytes, goal: bytes, state: Array, actions: Array) -> dict[str, Any]:
+        """Ask for the goal energies of given actions: `energies` `[S]` and `energy_now`.
+
+        Args:
+            frame: Current camera image (PNG or JPEG).
+            goal: Goal image.
+            state: Pose `[7]`.
+            actions: `[S, H, 7]`.
+        """
+        body = {
+            "frame": base64.b64encode(frame).decode(),
+            "goal": base64.b64encode(goal).decode(),
+            "state": state.tolist(),
+            "actions": actions.tolist(),
+        }
+        return self._request("POST", "/v1/energy", json.dumps(body).encode())
+
+    def give_order(self, session: str, verb: str, reason: str = "") -> None:
+        """Order `verb`, one of pause, resume and stop, to a session's robot; needs the role operate."""
+        body = json.dumps({"reason": reason}).encode()
+        self._request("POST", f"/v1/sessions/{session}/{verb}", body)
 
     def delete_session(self, session: str) -> None:
         """Forget a session."""

@@ -53,11 +53,11 @@ class Supervisor:
 
     def goals(self) -> list[bytes]:
         """Goal images of the running task as PNG files, in order."""
-        return [goal["png"] for goal in self._ask("task")["goals"]]
+        return [goal["png"] for goal in self.ask("task")["goals"]]
 
     def truth(self) -> Truth:
         """The verdict as of now."""
-        reply = self._ask("truth")
+        reply = self.ask("truth")
         return Truth(
             is_success=bool(reply["is_success"]),
             distance_m=float(reply["distance_m"]),
@@ -69,7 +69,12 @@ class Supervisor:
         """Free the socket."""
         self._context.destroy(linger=0)
 
-    def _ask(self, kind: str) -> dict[str, Any]:
+    def ask(self, kind: str) -> dict[str, Any]:
+        """Send one request, "task", "truth" or "shutdown", and return the reply as it is.
+
+        Raises:
+            RunError: No answer in time, or the simulator refused.
+        """
         self._socket.send(msgpack.packb({"type": kind}))
         if not self._socket.poll(self._timeout_ms):
             raise RunError(

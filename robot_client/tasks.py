@@ -1,11 +1,11 @@
 """A task as a file: the sub-goals in order, what the gripper does after each, and the cell's limits.
 
-One goal image belongs to each sub-goal. `TaskProgress` is the only thing that decides when a
-sub-goal ends: its steps are spent, or the planner has nothing left to do there.
+One goal image belongs to each sub-goal: named in the file, given on the command line, or handed out
+by the simulator. Where a run stands in its task is `progress.TaskProgress`.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from robot_client.protocol import MAX_GOALS
 from robot_client.safety import SafetyLimits
 
 GripperAction = Literal["hold", "open", "close"]
+_Energy = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SubGoal(BaseModel):
@@ -27,8 +28,35 @@ class SubGoal(BaseModel):
     """For people and for the simulator's goal images."""
     max_steps: Annotated[int, Field(ge=1, le=500)]
     """Plans executed at most before the next sub-goal begins."""
+    image: Path | None = None
+    """PNG or JPEG of the goal, relative to the task file; `robot-client teach` makes it."""
     gripper_after: GripperAction = "hold"
     """At its end: leave the gripper, open it, or close it with force."""
+    done_energy: _Energy | None = None
+    """At or below this energy of the observed frame it is reached; None: steps alone decide."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 0
+    """How often it may be begun again: `done_energy` not reached, or the energy only rises."""
+    retry_from: str | None = None
+    """Sub-goal to go back to for a retry; None: this one."""
+    gripper_on_retry: GripperAction = "hold"
+    """Before a retry, e.g. open after a failed grasp."""
+
+
+class Success(BaseModel):
+    """How a finished run is judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    by: Literal["energy", "operator"]
+    """"energy": one more look at the end; "operator": a question at the terminal."""
+    energy: _Energy | None = None
+    """For "energy": at or below it the task has succeeded."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.by == "energy") != (self.energy is not None):
+            raise ValueError("success by energy needs `energy`, by operator must not have it")
+        return self
 
 
 class Task(BaseModel):
@@ -52,24 +80,37 @@ class Task(BaseModel):
     """So many such plans in a row end a sub-goal early."""
     stop_after_missed: Annotated[int, Field(ge=1)] = 10
     """So many control periods in a row without a usable plan end the run."""
+    restart_timeout_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    """How long the arm waits, holding, for a server that has announced its restart [s]."""
+    success: Success | None = None
+    """How the end is judged; None: by whoever looks."""
     safety: SafetyLimits = SafetyLimits()
     """Limits that every action must keep."""
 
     @property
     def max_steps(self) -> int:
-        """Plans executed at most in the whole run."""
+        """Plans executed at most in the whole run, without retries."""
         return sum(sub_goal.max_steps for sub_goal in self.sub_goals)
 
+    def index_of(self, name: str) -> int:
+        """Position of a sub-goal."""
+        return [sub_goal.name for sub_goal in self.sub_goals].index(name)
+
     @model_validator(mode="after")
-    def _has_distinct_names(self) -> Self:
+    def _names_fit(self) -> Self:
         names = [sub_goal.name for sub_goal in self.sub_goals]
         if len(set(names)) != len(names):
             raise ValueError(f"sub-goals need different names, not {', '.join(names)}")
+        for index, sub_goal in enumerate(self.sub_goals):
+            origin = sub_goal.retry_from
+            if origin is not None and origin not in names[: index + 1]:
+                known = ", ".join(names[: index + 1])
+                raise ValueError(f"{sub_goal.name} cannot retry from {origin!r}; known: {known}")
         return self
 
 
 def load_task(path: Path) -> Task:
-    """Read a task file.
+    """Read a task file; its image paths come out absolute.
 
     Raises:
         TaskError: It cannot be read, is no YAML map, or has unknown keys or values out of range.
@@ -82,42 +123,31 @@ def load_task(path: Path) -> Task:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TaskError(f"{path} is no YAML: {error}") from error
     try:
-        return Task.model_validate(values)
+        task = Task.model_validate(values)
     except ValidationError as error:
         raise TaskError(f"{path} is no valid task: {error}") from error
+    folder = path.parent.resolve()
+    sub_goals = tuple(
+        sub_goal.model_copy(update={"image": folder / sub_goal.image})
+        if sub_goal.image
+        else sub_goal
+        for sub_goal in task.sub_goals
+    )
+    return task.model_copy(update={"sub_goals": sub_goals})
 
 
-class TaskProgress:
-    """Where a run stands in its task."""
+def save_task(task: Task, path: Path) -> None:
+    """Write a task file; images beside or below it are named relative to it.
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._small_plans = 0
-        self.goal_index = 0
-        self.steps_in_sub_goal = 0
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether every sub-goal has ended."""
-        return self.goal_index >= len(self._task.sub_goals)
-
-    @property
-    def sub_goal(self) -> SubGoal:
-        """The sub-goal under way; after the last one, still the last."""
-        return self._task.sub_goals[min(self.goal_index, len(self._task.sub_goals) - 1)]
-
-    def has_arrived(self, planned_step_m: float) -> bool:
-        """Note the length of a planned displacement [m]; True when the planner sees nothing to do."""
-        is_small = planned_step_m < self._task.settled_step_m
-        self._small_plans = self._small_plans + 1 if is_small else 0
-        return self._small_plans >= self._task.settled_plans
-
-    def count_step(self) -> bool:
-        """Note an executed plan; True when the sub-goal's steps are spent."""
-        self.steps_in_sub_goal += 1
-        return self.steps_in_sub_goal >= self.sub_goal.max_steps
-
-    def advance(self) -> None:
-        """Begin the next sub-goal."""
-        self.goal_index += 1
-        self.steps_in_sub_goal = self._small_plans = 0
+    Raises:
+        TaskError: It cannot be written.
+    """
+    values: dict[str, Any] = task.model_dump(mode="json", exclude_defaults=True)
+    folder = path.parent.resolve()
+    for entry, sub_goal in zip(values["sub_goals"], task.sub_goals, strict=True):
+        if sub_goal.image is not None and sub_goal.image.is_relative_to(folder):
+            entry["image"] = str(sub_goal.image.relative_to(folder))
+    try:
+        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise TaskError(f"cannot write task {path}: {error.strerror}") from error

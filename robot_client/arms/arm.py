@@ -19,10 +19,14 @@ class ArmState:
     Attributes:
         pose: Measured flange pose [7].
         t: `time.monotonic()` when it was read [s].
+        joints_rad: Joint angles [7]; None where the arm does not tell.
+        is_holding: The gripper has closed on something.
     """
 
     pose: npt.NDArray[np.float64]
     t: float
+    joints_rad: npt.NDArray[np.float64] | None = None
+    is_holding: bool = False
 
 
 class Arm(Protocol):
@@ -58,6 +62,12 @@ class Arm(Protocol):
 
     def stop(self) -> None:
         """Halt the arm at once. The gripper keeps its grip, so that nothing is dropped."""
+
+    def recover(self) -> None:
+        """Clear the errors of an arm that has stopped itself; only with the operator's consent.
+
+        Raises `ArmError` when it does not come back.
+        """
 
     def disconnect(self) -> None:
         """Stop and close the connection; harmless when not connected."""

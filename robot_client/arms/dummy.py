@@ -68,6 +68,9 @@ class DummyArm:
         self.stop_count += 1
         self._freeze()
 
+    def recover(self) -> None:
+        """Nothing to clear."""
+
     def disconnect(self) -> None:
         """Nothing to close."""
 

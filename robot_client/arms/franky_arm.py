@@ -7,7 +7,9 @@ control period, and never exceeds the speed cap.
 
 import logging
 import socket
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import franky
@@ -16,8 +18,9 @@ import numpy.typing as npt
 
 from robot_client.arms.arm import ArmState
 from robot_client.arms.frames import end_effector_matrix, flange_pose
-from robot_client.arms.gripper import FRANKY_ERRORS, GripperSettings, GripperThread, Intent
-from robot_client.errors import ArmError
+from robot_client.arms.gripper import FRANKY_ERRORS, GripperSettings, GripperThread
+from robot_client.arms.hand import Hand, Intent
+from robot_client.errors import ArmError, ReflexError
 from trajectories import poses
 
 logger = logging.getLogger(__name__)
@@ -43,28 +46,44 @@ class FrankySettings:
     Attributes:
         max_speed_m_s: Cap on the flange's speed.
         max_rotation_rad_s: Cap on its angular speed.
-        contact_force_n: External force at which the arm stops by itself [N].
+        dynamics_factor: Share of the arm's velocity, acceleration and jerk limits that may be used.
+        contact_force_n: External force at which the arm stops by itself, with a reflex [N].
         contact_torque_nm: External joint torque at which it stops by itself [Nm].
+        yield_force_n: External force at which a motion ends softly, before the reflex [N]; None for
+            the reflex alone.
+        load_kg: Mass behind the hand that Desk does not know of [kg].
+        load_centre_m: Its centre of mass, from the flange [m].
         needs_realtime: Insist on a real-time kernel; True on hardware, False for a simulator.
         gripper: How the hand moves.
     """
 
     max_speed_m_s: float = 0.25
     max_rotation_rad_s: float = 0.8
+    dynamics_factor: float = 1.0
     contact_force_n: float = 30.0
     contact_torque_nm: float = 20.0
+    yield_force_n: float | None = 20.0
+    load_kg: float = 0.0
+    load_centre_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     needs_realtime: bool = True
     gripper: GripperSettings = field(default_factory=GripperSettings)
 
 
 class FrankyArm:
-    """One Franka with its hand; see `arm.Arm` for what the calls promise."""
+    """One Franka with its hand; see `arm.Arm` for what the calls promise.
 
-    def __init__(self, host: str, settings: FrankySettings) -> None:
+    Args:
+        host: The arm's address.
+        settings: How it may move.
+        hand: Another gripper than the Franka Hand.
+    """
+
+    def __init__(self, host: str, settings: FrankySettings, hand: Hand | None = None) -> None:
         self._host = host
         self._settings = settings
-        self._gripper = GripperThread(host, settings.gripper)
+        self._gripper = hand or GripperThread(host, settings.gripper)
         self._robot: franky.Robot | None = None
+        self._reading = threading.Lock()  # the film reads the state beside the loop
         self._joints_before: tuple[npt.NDArray[np.float64], float] | None = None
         self._was_moving = True
 
@@ -84,18 +103,27 @@ class FrankyArm:
         try:
             self._robot = franky.Robot(
                 self._host,
-                default_force_threshold=self._settings.contact_force_n,
-                default_torque_threshold=self._settings.contact_torque_nm,
+                relative_dynamics_factor=self._settings.dynamics_factor,
                 realtime_config=realtime,
             )
-            self._robot.translation_velocity_limit.set(self._settings.max_speed_m_s)
-            self._robot.rotation_velocity_limit.set(self._settings.max_rotation_rad_s)
+            self._prepare(self._robot)
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the connection: {error}") from error
         if self._robot.has_errors:
             text = f"the arm at {self._host} reports errors: {self._robot.state.current_errors}"
-            raise ArmError(f"{text}. Clear them in Desk after looking at the arm, then run again.")
+            raise ReflexError(
+                f"{text}. Look at the arm, then clear them in Desk or with `robot-client recover`."
+            )
         self._gripper.start()
+
+    def _prepare(self, robot: franky.Robot) -> None:
+        """Set what the arm may do and when it gives way."""
+        settings = self._settings
+        robot.translation_velocity_limit.set(settings.max_speed_m_s)
+        robot.rotation_velocity_limit.set(settings.max_rotation_rad_s)
+        robot.set_collision_behavior(settings.contact_torque_nm, settings.contact_force_n)
+        if settings.load_kg > 0.0:
+            robot.set_load(settings.load_kg, settings.load_centre_m, [0.0] * 9)
 
     def state(self) -> ArmState:
         """Measured flange pose and closedness.
@@ -105,7 +133,8 @@ class FrankyArm:
         """
         state, now = self._robot_state(), time.monotonic()
         pose = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, self._gripper.closedness())
-        return ArmState(pose, now)
+        joints_rad = np.array(state.q, np.float64)
+        return ArmState(pose, now, joints_rad, self._gripper.is_holding())
 
     def move_to(self, pose: npt.NDArray[np.float64], duration_s: float) -> None:
         """Start towards a flange pose [7]; takes over from a motion under way.
@@ -117,9 +146,15 @@ class FrankyArm:
         start = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, 0.0)
         factor = self._dynamics(poses.difference(start, pose), duration_s, state)
         target = franky.Affine(end_effector_matrix(pose, state.F_T_EE.matrix))
-        motion = franky.CartesianMotion(
-            franky.CartesianState(franky.RobotPose(target)), relative_dynamics_factor=factor
-        )
+
+        def motion() -> franky.Motion:
+            straight = franky.CartesianMotion(
+                franky.CartesianState(franky.RobotPose(target)), relative_dynamics_factor=factor
+            )
+            if self._settings.yield_force_n is not None:
+                straight.add_reaction(_yielding(self._settings.yield_force_n))
+            return straight
+
         self._start(motion)
 
     def is_moving(self) -> bool:
@@ -151,7 +186,7 @@ class FrankyArm:
     def hold(self) -> None:
         """Slow down to rest within the dynamics limits."""
         if self._connected().is_in_control:
-            self._start(franky.CartesianStopMotion())
+            self._start(franky.CartesianStopMotion)
 
     def stop(self) -> None:
         """Abort the motion; the arm's own controller brings it to rest at once."""
@@ -166,6 +201,22 @@ class FrankyArm:
             logger.debug("stopped: %s", error)
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} did not take the stop: {error}") from error
+
+    def recover(self) -> None:
+        """Clear the errors after a reflex.
+
+        Raises:
+            ArmError: They stay; the arm has to be seen to.
+        """
+        try:
+            is_clear = self._connected().recover_from_errors()
+        except FRANKY_ERRORS as error:
+            raise ArmError(f"the arm at {self._host} does not recover: {error}") from error
+        if not is_clear or self._connected().has_errors:
+            raise ArmError(
+                f"the arm at {self._host} still reports errors: "
+                f"{self._robot_state().current_errors}. Clear them in Desk."
+            )
 
     def disconnect(self) -> None:
         """Stop the arm, end the gripper's thread."""
@@ -182,7 +233,8 @@ class FrankyArm:
 
     def _robot_state(self) -> franky.RobotState:
         try:
-            return self._connected().state
+            with self._reading:
+                return self._connected().state
         except FRANKY_ERRORS as error:
             raise ArmError(
                 f"the arm at {self._host} was lost: {error}. Look at it, check power, cable and "
@@ -199,18 +251,29 @@ class FrankyArm:
                 "Desk unlock the joints and activate FCI; for the simulator start it first."
             ) from error
 
-    def _start(self, motion: franky.Motion) -> None:
+    def _start(self, motion: Callable[[], franky.Motion]) -> None:
+        """Start a new `motion`, where need be from rest.
+
+        The online trajectory generator now and then finds no way from a motion under way, or tells
+        only now that it found none for the one before. The arm must not sail on with that one.
+        """
+        try:
+            self._move(motion())
+        except ArmError as error:
+            if isinstance(error, ReflexError):
+                raise
+            logger.warning("%s; the arm is stopped first", error)
+            self.stop()
+            self._move(motion())
+
+    def _move(self, motion: franky.Motion) -> None:
         robot = self._connected()
         self._joints_before, self._was_moving = None, True
         try:
             robot.move(motion, asynchronous=True)
         except franky.ControlException as error:
-            raise ArmError(
-                f"the arm at {self._host} stopped itself: {error}. Look at it, clear the error "
-                "in Desk, then run again."
-            ) from error
+            raise ReflexError(f"the arm at {self._host} stopped itself: {error}.") from error
         except FRANKY_ERRORS as error:
-            self.stop()  # or it would sail on with the motion that this one was to replace
             raise ArmError(f"the arm at {self._host} refused the motion: {error}") from error
 
     def _dynamics(
@@ -250,6 +313,12 @@ class FrankyArm:
         return franky.RelativeDynamicsFactor(
             *(float(np.clip(share, _SMALLEST_FACTOR, 1.0)) for share in shares)
         )
+
+
+def _yielding(force_n: float) -> franky.Reaction:
+    """End a motion softly, within the arm's own millisecond, when it meets a force."""
+    force = franky.Measure.FORCE_X**2 + franky.Measure.FORCE_Y**2 + franky.Measure.FORCE_Z**2
+    return franky.Reaction(force > force_n**2, franky.CartesianStopMotion())
 
 
 def _needed_dynamics(

@@ -9,12 +9,12 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import franky
 
 from robot_client.arms.frames import closedness_from_width
+from robot_client.arms.hand import Intent
 from robot_client.errors import ArmError
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,6 @@ FRANKY_ERRORS = (franky.Exception, RuntimeError)
 
 _POLL_S = 0.02
 _ANY_WIDTH_M = 1.0  # a grasp counts whatever the object's size
-
-
-class Intent(str, Enum):
-    """What the fingers are to do."""
-
-    OPEN = "open"
-    GRASP = "grasp"
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,7 @@ class GripperThread:
         self._is_ending = False
         self._failure: str | None = None
         self._closedness = 0.0
+        self._is_holding = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -95,6 +89,24 @@ class GripperThread:
             if self._failure is not None:
                 raise ArmError(f"the Franka Hand at {self._host} was lost: {self._failure}")
             return self._closedness
+
+    def is_holding(self) -> bool:
+        """Whether the fingers have closed on something, as the hand itself says."""
+        with self._changed:
+            return self._is_holding
+
+    def home(self) -> None:
+        """Let the hand find its own width; only while the thread does not run.
+
+        Raises:
+            ArmError: The hand does not answer or cannot.
+        """
+        try:
+            is_done = franky.Gripper(self._host).homing()
+        except FRANKY_ERRORS as error:
+            raise ArmError(f"the Franka Hand at {self._host} cannot be homed: {error}") from error
+        if not is_done:
+            raise ArmError(f"the Franka Hand at {self._host} did not finish homing; look at it")
 
     def is_busy(self) -> bool:
         """Whether a command is under way or waiting."""
@@ -162,4 +174,4 @@ class GripperThread:
             raise ArmError(f"{text}; home it in Desk, then run again")
         closedness = closedness_from_width(state.width, state.max_width)
         with self._changed:
-            self._closedness = closedness
+            self._closedness, self._is_holding = closedness, bool(state.is_grasped)

@@ -1,5 +1,6 @@
-"""A USB camera or a video file, through OpenCV, read by a thread so that frames never queue up."""
+"""What OpenCV can open: a USB camera, a video file, a network stream, a GStreamer pipeline."""
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -8,69 +9,108 @@ from typing import Any
 import cv2
 import numpy as np
 
-from robot_client.cameras.camera import CapturedFrame, FrameSlot
+from robot_client.cameras.camera import CapturedFrame
+from robot_client.cameras.capturing import CapturingCamera
+from robot_client.cameras.settings import CameraSettings
 from robot_client.errors import CameraError
 
-_FIRST_FRAME_TIMEOUT_S = 5.0
-_RETRY_S = 0.05
+logger = logging.getLogger(__name__)
+
+_OPEN_TIMEOUT_MS, _READ_TIMEOUT_MS = 5000, 2000
+_MANUAL, _AUTOMATIC = 1.0, 3.0  # V4L2's menu of exposure modes
 
 
-class OpenCvCamera:
-    """Newest frame of a capture device, or of a file played at its own speed, over and over.
+class OpenCvCamera(CapturingCamera):
+    """Newest frame of a device or stream, or of a file played at its own speed, over and over.
 
     Args:
-        source: Device number (0 for the first camera) or path of a video file.
+        source: Device number (0 for the first camera), path of a video file, a URL such as
+            rtsp://..., or "gst:" and a GStreamer pipeline that ends in appsink.
+        settings: Applied to devices; streams and files are taken as they come.
     """
 
-    def __init__(self, source: int | Path) -> None:
+    def __init__(self, source: int | Path | str, settings: CameraSettings | None = None) -> None:
+        super().__init__(f"camera {source}")
         self._source = source
-        self._slot = FrameSlot(f"camera {source}")
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._settings = settings or CameraSettings()
+        self._capture_device: Any = None
+        self._lock = threading.Lock()
+        self._period_s = 0.0
+        self._due = 0.0
 
-    def connect(self) -> None:
-        """Open the source and wait for its first frame.
+    def _open(self) -> None:
+        with self._lock:
+            capture = self._new_capture()
+            if not capture.isOpened():
+                capture.release()
+                raise CameraError(f"{self.name} cannot be opened; {self._hint()}")
+            if isinstance(self._source, int):
+                _apply(capture, self._settings, self.name)
+            if isinstance(self._source, Path):
+                self._period_s = 1.0 / (capture.get(cv2.CAP_PROP_FPS) or 30.0)
+                self._due = time.monotonic()
+            self._capture_device = capture
 
-        Raises:
-            CameraError: It cannot be opened or stays dark.
-        """
-        is_device = isinstance(self._source, int)
-        capture = cv2.VideoCapture(self._source if is_device else str(self._source))
-        if not capture.isOpened():
-            known = "try another number, and see that no other program uses it"
-            hint = known if is_device else "see that the file exists and is a video"
-            raise CameraError(f"camera {self._source!r} cannot be opened; {hint}")
-        self._ending.clear()
-        self._thread = threading.Thread(
-            target=self._capture, args=(capture,), name="camera", daemon=True
-        )
-        self._thread.start()
-        if not self._slot.wait_for_first(_FIRST_FRAME_TIMEOUT_S):
-            self.disconnect()
-            raise CameraError(f"camera {self._source!r} opens but delivers no frame")
+    def _read(self) -> CapturedFrame | None:
+        has_frame, bgr = self._capture_device.read()
+        if not has_frame and isinstance(self._source, Path):
+            self._capture_device.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            has_frame, bgr = self._capture_device.read()
+        if not has_frame:
+            return None
+        now = time.monotonic()
+        if self._period_s:
+            self._due = max(self._due + self._period_s, now)
+            self._ending.wait(self._due - now)
+        return CapturedFrame(np.ascontiguousarray(bgr[..., ::-1]), now)
 
-    def newest(self, max_age_s: float) -> CapturedFrame:
-        """The newest frame, at most `max_age_s` old."""
-        return self._slot.newest(max_age_s)
+    def _close(self) -> None:
+        with self._lock:
+            if self._capture_device is not None:
+                self._capture_device.release()
+                self._capture_device = None
 
-    def disconnect(self) -> None:
-        """End the thread, free the device."""
-        if self._thread is not None:
-            self._ending.set()
-            self._thread.join(timeout=2.0)
-            self._thread = None
+    def _new_capture(self) -> Any:
+        source = self._source
+        if isinstance(source, int):
+            return cv2.VideoCapture(source)
+        if isinstance(source, Path):
+            return cv2.VideoCapture(str(source))
+        if source.startswith("gst:"):
+            return cv2.VideoCapture(source.removeprefix("gst:"), cv2.CAP_GSTREAMER)
+        limits = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            _OPEN_TIMEOUT_MS,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            _READ_TIMEOUT_MS,
+        ]
+        return cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
 
-    def _capture(self, capture: Any) -> None:
-        is_file = not isinstance(self._source, int)
-        period_s = 1.0 / (capture.get(cv2.CAP_PROP_FPS) or 30.0) if is_file else 0.0
-        while not self._ending.is_set():
-            has_frame, bgr = capture.read()
-            if has_frame:
-                rgb = np.ascontiguousarray(bgr[..., ::-1])
-                self._slot.put(CapturedFrame(rgb, time.monotonic()))
-            elif is_file:
-                capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-            else:
-                self._ending.wait(_RETRY_S)  # a gap; readers see the frame grow old
-            self._ending.wait(period_s)
-        capture.release()
+    def _hint(self) -> str:
+        if isinstance(self._source, int):
+            return "`robot-client cameras` lists those there are; see that no other program uses it"
+        if isinstance(self._source, Path):
+            return "see that the file exists and is a video"
+        if self._source.startswith("gst:"):
+            return "try the pipeline with gst-launch-1.0, and see that this OpenCV knows GStreamer"
+        return "try the address with ffplay; is the stream's user and password in it?"
+
+
+def _apply(capture: Any, settings: CameraSettings, name: str) -> None:
+    """Set what is asked for; what the driver does not take is said."""
+    wanted: list[tuple[int, float | None, str]] = [
+        (cv2.CAP_PROP_FRAME_WIDTH, settings.width, "width"),
+        (cv2.CAP_PROP_FRAME_HEIGHT, settings.height, "height"),
+        (cv2.CAP_PROP_FPS, settings.fps, "fps"),
+        (cv2.CAP_PROP_BUFFERSIZE, 1.0, "buffer size"),
+    ]
+    automatic = _AUTOMATIC if settings.exposure is None else _MANUAL
+    wanted += [(cv2.CAP_PROP_AUTO_EXPOSURE, automatic, "automatic exposure")]
+    wanted += [(cv2.CAP_PROP_EXPOSURE, settings.exposure, "exposure")]
+    wanted += [(cv2.CAP_PROP_GAIN, settings.gain, "gain")]
+    fixed = 0.0 if settings.white_balance_k is not None else 1.0
+    wanted += [(cv2.CAP_PROP_AUTO_WB, fixed, "automatic white balance")]
+    wanted += [(cv2.CAP_PROP_WB_TEMPERATURE, settings.white_balance_k, "white balance")]
+    for key, value, label in wanted:
+        if value is not None and not capture.set(key, value):
+            logger.warning("%s does not take %s = %g", name, label, value)

@@ -18,6 +18,9 @@ class TestCard:
 
     __test__ = False  # the name is not for pytest
 
+    def __init__(self) -> None:
+        self._count = 0
+
     def connect(self) -> None:
         """Nothing to open."""
 
@@ -29,6 +32,8 @@ class TestCard:
         frame = np.broadcast_to(_BARS[columns], (_SIDE_PX, _SIDE_PX, 3)).copy()
         left = int(now * 32) % (_SIDE_PX - 16)
         frame[-32:-16, left : left + 16] = 0
+        self._count += 1
+        frame[-1] = self._count % 256  # as no two frames of a real camera are equal
         return CapturedFrame(frame, now)
 
     def disconnect(self) -> None:

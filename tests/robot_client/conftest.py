@@ -1,6 +1,7 @@
 """A stand-in planner server with real sockets, and Hypothesis without its clock."""
 
 import json
+import queue
 import select
 import subprocess
 import sys
@@ -16,11 +17,16 @@ import zmq
 from hypothesis import HealthCheck, settings
 
 from robot_client import protocol
+from robot_client.arms.dummy import DummyArm
+from robot_client.cameras.testcard import TestCard
 from robot_client.errors import ProtocolError
+from robot_client.loop import ControlLoop
 from robot_client.planner_client import PlannerClient, ServerAddress
 from robot_client.protocol import Act, ActionLimits, Hello, Observe, Ping, Pong, Welcome
+from robot_client.records import RunEnd, StepRecord
 from robot_client.rest import RestClient, SessionOptions
 from robot_client.server_link import ServerLink
+from robot_client.tasks import SubGoal, Task
 
 # These machines may be busy, and slowness is no fault of a law.
 settings.register_profile(
@@ -29,6 +35,12 @@ settings.register_profile(
 settings.load_profile("robot_client")
 
 PERIOD_S = 0.2
+TASK = Task(
+    name="test",
+    description="Three steps.",
+    sub_goals=(SubGoal(name="a", max_steps=3),),
+    stop_after_missed=3,
+)
 
 
 class StandIn:
@@ -41,11 +53,12 @@ class StandIn:
         is_refusing_goals: Uploads are answered with invalid_frame.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, zmq_port: int = 0, http_port: int = 0) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self.port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+        self._socket.bind(f"tcp://127.0.0.1:{zmq_port or '*'}")
+        self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         self.on_observe: Callable[[Observe, Callable[[bytes], None]], None] = self.answer
         self.observed: list[Observe] = []
         self.hellos: list[Hello] = []
@@ -54,9 +67,15 @@ class StandIn:
         self.is_refusing_goals = False
         self.step = np.array([0.02, 0, 0, 0, 0, 0, 0], np.float64)
         self.control_period_s = PERIOD_S
+        self.state = "running"
+        self.card: dict[str, Any] | None = None
+        self.acks: list[int] = []
+        self._pushes: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._peer = b""
+        self._greeted: set[bytes] = set()
         self._dead = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = ThreadingHTTPServer(("127.0.0.1", http_port), self._handler())
         self._http_thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -94,6 +113,10 @@ class StandIn:
     def answer(self, observe: Observe, send: Callable[[bytes], None]) -> None:
         send(self.act(observe).encode())
 
+    def push(self, message: protocol.Message) -> None:
+        """Send something that the robot has not asked for."""
+        self._pushes.put(message.encode())
+
     def die(self) -> None:
         """Fall silent as a killed process would: sockets closed, nothing said."""
         self._dead.set()
@@ -109,9 +132,12 @@ class StandIn:
 
     def _serve(self) -> None:
         while not self._dead.is_set():
+            while not self._pushes.empty():
+                self._send_bytes(self._peer, self._pushes.get())
             if not self._socket.poll(5):
                 continue
             peer, payload = self._socket.recv_multipart()
+            self._peer = peer
             try:
                 self._handle(peer, protocol.decode(payload))
             except ProtocolError as error:
@@ -126,7 +152,12 @@ class StandIn:
             if message.session is not None and message.session not in self.known_sessions:
                 self._send(peer, protocol.ErrorReply("unknown_session", "start another"))
                 return
+            self._greeted.add(peer)
             self._send(peer, self.welcome(message.session or "new"))
+        elif isinstance(message, protocol.Ack):
+            self.acks.append(message.order)
+        elif isinstance(message, Observe) and peer not in self._greeted:
+            self._send(peer, protocol.ErrorReply("unauthorised", "say hello first", message.seq))
         elif isinstance(message, Observe):
             self.observed.append(message)
             self.on_observe(message, lambda data: self._send_bytes(peer, data))
@@ -141,6 +172,7 @@ class StandIn:
             control_period_s=self.control_period_s,
             action_limits=ActionLimits(0.15, 0.0, 1.0),
             planners=("cem",),
+            state=self.state,
         )
 
     def _send(self, peer: bytes, message: protocol.Message) -> None:
@@ -173,6 +205,9 @@ class StandIn:
                 self._reply(204, None)
 
             def do_GET(self) -> None:
+                if self.path == "/v1/model" and stand_in.card is not None:
+                    self._reply(200, stand_in.card)
+                    return
                 error = {"code": "not_ready", "message": "loading", "request_id": "r"}
                 self._reply(*((200, {"status": "ok"}) if self.path == "/readyz" else (503, error)))
 
@@ -187,6 +222,60 @@ class StandIn:
                 pass
 
         return Handler
+
+
+class WatchedArm(DummyArm):
+    """Notes when it was told what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, float]] = []
+
+    def move_to(self, pose: np.ndarray, duration_s: float) -> None:
+        self.calls.append(("move", time.monotonic()))
+        super().move_to(pose, duration_s)
+
+    def hold(self) -> None:
+        self.calls.append(("hold", time.monotonic()))
+        super().hold()
+
+    def stop(self) -> None:
+        self.calls.append(("stop", time.monotonic()))
+        super().stop()
+
+    def grasp(self) -> None:
+        self.calls.append(("grasp", time.monotonic()))
+        super().grasp()
+
+    def open_gripper(self) -> None:
+        self.calls.append(("open", time.monotonic()))
+        super().open_gripper()
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    def time_of(self, name: str) -> float:
+        return next(when for called, when in self.calls if called == name)
+
+
+def run_loop(
+    stand_in: Any, arm: DummyArm, task: Task = TASK, **changes: Any
+) -> tuple[RunEnd, list[StepRecord]]:
+    records: list[StepRecord] = []
+    link = stand_in.link(goals=len(task.sub_goals))
+    link.open()
+    values = {
+        "arm": arm,
+        "camera": TestCard(),
+        "link": link,
+        "task": task,
+        "is_moving_allowed": True,
+        "on_step": records.append,
+    }
+    try:
+        return ControlLoop(**{**values, **changes}).run(), records
+    finally:
+        link.close()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import pytest
 from robot_client import cli
 from robot_client.arms.franky_arm import FrankyArm, FrankySettings
 from robot_client.protocol import Observe
+from trajectories.dataset import open_dataset
+from trajectories.droid_raw import JOURNAL_FILE
 
 REPOSITORY = Path(__file__).parents[2]
 REACH = REPOSITORY / "configs" / "tasks" / "reach.yaml"
@@ -63,11 +65,10 @@ def test_a_run_with_the_dummy_arm_leaves_a_complete_folder(
     arguments = command(stand_in, short_task, goal, runs, "--arm", "dummy")
     assert cli.main(arguments) == cli.DONE
     folder = the_only_run(runs)
-    expected = {"camera.mp4", "end.png", "energy.png", "episode.jsonl", "goal-0.png", "index.html"}
-    assert {path.name for path in folder.iterdir()} == expected | {
-        "start.png",
-        "summary.json",
-        "task.json",
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("metadata_")}
+    assert names == {
+        *("config.json", "end.png", "energy.png", "episode.jsonl", "events.jsonl", "goal-0.png"),
+        *("index.html", "recordings", "start.png", "summary.json", "task.json", "trajectory.h5"),
     }
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["end"] == {
@@ -76,6 +77,8 @@ def test_a_run_with_the_dummy_arm_leaves_a_complete_folder(
         "steps": 3,
         "missed": 0,
         "is_dry_run": False,
+        "is_success": None,
+        "retries": 0,
     }
     output = capsys.readouterr().out
     assert "a 3/3" in output
@@ -97,7 +100,7 @@ def test_a_speed_cap_that_is_none_is_refused(speed: str, capsys: Any) -> None:
         (["--task", str(REACH), "--arm", "dummy"], "1 sub-goals"),
         (["--task", str(REACH), "--arm", "dummy", "--goal", "none.png"], "none.png"),
         (["--task", str(REACH), "--arm", "dummy", "--goal", str(REACH)], "invalid_frame"),
-        (["--task", str(REACH), "--arm", "franky", "--goal", "GOAL"], "--camera"),
+        (["--task", str(REACH), "--arm", "franky", "--goal", "GOAL"], "--host"),
         (["--task", str(REACH), "--arm", "dummy", "--goal", "GOAL", "--http", "x"], "looks like"),
         (
             [
@@ -140,7 +143,7 @@ def test_a_server_without_its_robots_door_is_told_within_seconds(
     arguments += ["--server", f"tcp://127.0.0.1:{port}"]
     started = time.monotonic()
     assert cli.main(arguments) == cli.FAILED
-    assert time.monotonic() - started < 4.0
+    assert time.monotonic() - started < 15.0
     assert "nobody listens there" in capsys.readouterr().err
     summary = json.loads((the_only_run(runs) / "summary.json").read_text())
     assert summary["headline"].startswith("STOPPED")
@@ -156,10 +159,10 @@ def test_an_interrupt_ends_a_run_at_once_even_while_it_waits(
     wait_until(lambda: stand_in.observed)
     started = time.monotonic()
     process.send_signal(number)
-    output, error = process.communicate(timeout=20)
+    output, error = process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED
     assert "the arm has been stopped" in error
-    assert time.monotonic() - started < 10.0  # mostly drawing the report
+    assert time.monotonic() - started < 30.0  # mostly drawing the report
     summary = json.loads((the_only_run(runs) / "summary.json").read_text())
     assert "interrupted" in summary["headline"]
     assert "STOPPED" in output
@@ -180,10 +183,10 @@ def test_ctrl_c_stops_a_moving_franka_short_of_its_target(
     arguments = command(stand_in, short_task, goal, tmp_path / "runs", "--arm", "sim")
     arguments += ["--host", robot_host, "--camera", "testcard"]
     process = start(arguments)
-    wait_until(lambda: asked)
-    time.sleep(1.0)
+    runs = tmp_path / "runs"
+    wait_until(lambda: asked and y_of_the_last_row(runs) - asked[0].state[1] > 0.02)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED
     arm = FrankyArm(robot_host, FrankySettings(needs_realtime=False))
     arm.connect()
@@ -196,8 +199,34 @@ def test_ctrl_c_stops_a_moving_franka_short_of_its_target(
     assert abs(second - first) < 1e-3
 
 
+def y_of_the_last_row(runs: Path) -> float:
+    """Where the flange was when the film's newest whole row was written."""
+    for journal in runs.glob(f"*/{JOURNAL_FILE}"):
+        rows = [line for line in journal.read_text().splitlines(keepends=True) if '"state"' in line]
+        if rows and rows[-1].endswith("\n"):
+            return float(json.loads(rows[-1])["state"][1])
+    return -1.0
+
+
 def wait_until(is_so: Callable[[], object], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_run_can_be_appended_to_a_lerobot_data_set(
+    stand_in: Any, short_task: Path, goal: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    root = tmp_path / "lerobot"
+    for index in range(2):
+        arguments = command(
+            stand_in, short_task, goal, tmp_path / f"runs-{index}", "--arm", "dummy"
+        )
+        assert cli.main([*arguments, "--lerobot", str(root)]) == cli.DONE
+    dataset = open_dataset(root)
+    assert len(dataset) == 2
+    with dataset.open(1) as episode:
+        assert len(episode) >= 2
+        assert np.isfinite(episode.states).all()

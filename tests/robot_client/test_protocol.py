@@ -100,7 +100,7 @@ def test_an_observation_has_these_very_bytes() -> None:
         state=np.array([0.5, 0.0, 0.25, 0.0, 0.0, 0.0, 1.0]),
     ).encode()
     expected = """
-        87                                              a map of seven:
+        88                                              a map of eight:
         a474797065           a76f627365727665           type: observe
         a773657373696f6e     a27331                     session: s1
         a3736571             07                         seq: 7
@@ -114,6 +114,7 @@ def test_an_observation_has_these_very_bytes() -> None:
         0000000000000000 0000000000000000               0, 0
         000000000000f03f                                1
         aa676f616c5f696e646578 00                       goal_index: 0
+        a9636f6d6d6974746564 c0                         committed: nothing
     """
     columns = [line.strip()[:48].replace(" ", "") for line in expected.strip().splitlines()]
     assert payload.hex() == "".join(columns)
@@ -211,7 +212,7 @@ def test_a_decompression_bomb_is_refused_from_its_header() -> None:
 
 
 def test_the_messages_documented_codes_are_all_there() -> None:
-    assert len(set(protocol.ERROR_CODES)) == len(protocol.ERROR_CODES) == 13
+    assert len(set(protocol.ERROR_CODES)) == len(protocol.ERROR_CODES) == 19
 
 
 @given(st.binary(max_size=300))

@@ -1,24 +1,29 @@
 """What a run leaves behind, whole whatever happens."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from robot_client.arms.arm import ArmState
+from robot_client.arms.dummy import START_POSE, DummyArm
 from robot_client.cameras.camera import CapturedFrame
 from robot_client.cameras.testcard import TestCard
-from robot_client.errors import RunError
-from robot_client.loop import StepRecord
+from robot_client.errors import CameraError, RunError
 from robot_client.protocol import Act
-from robot_client.recorder import Recorder, VideoThread, make_folder, write_json
+from robot_client.recorder import Film, Recorder, make_folder, write_json
+from robot_client.records import Event, StepRecord
 from robot_client.report import read_episode, write_report
 from robot_client.safety import filter_action
 from robot_client.supervisor import Truth
 from robot_client.tasks import SubGoal, Task
+from trajectories.dataset import open_episode
+from trajectories.droid_raw import JOURNAL_FILE
+from trajectories.recorder import recover
 
 TASK = Task(name="test", description="Do <it>.", sub_goals=(SubGoal(name="a", max_steps=3),))
 GOAL = np.full((8, 8, 3), 200, np.uint8)
@@ -84,18 +89,113 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         make_folder(blocker, "reach")
 
 
-def test_the_film_shows_camera_and_goal_side_by_side(tmp_path: Path) -> None:
-    path = tmp_path / "camera.mp4"
-    with Recorder(tmp_path, TASK, [GOAL]) as recorder, VideoThread(path, TestCard(), recorder):
-        time.sleep(0.6)
-    capture = cv2.VideoCapture(str(path))
-    has_frame, bgr = capture.read()
-    capture.release()
-    assert has_frame
-    assert bgr.shape == (384, 768, 3)
-    np.testing.assert_allclose(bgr[100:300, 500:700].mean(), 200, atol=8)  # the grey goal
-    assert bgr[180, 350, 2] > 150  # the card's last bar is red
-    assert bgr[180, 350, 0] < 110
+def film(folder: Path, camera: object, seconds: float) -> Film:
+    arm = DummyArm()
+    with (
+        Recorder(folder, TASK, [GOAL]) as recorder,
+        Film(arm, camera, recorder, TASK, {"model": "none"}) as running,  # type: ignore[arg-type]
+    ):
+        time.sleep(seconds)
+        recorder.add(record(3))
+        time.sleep(seconds)
+        running.is_success = True
+    return running
+
+
+def test_the_film_is_a_droid_episode_with_frame_state_and_plan_in_every_row(tmp_path: Path) -> None:
+    running = film(tmp_path, TestCard(), 0.6)
+    assert running.problem is None
+    with open_episode(tmp_path) as episode:
+        assert len(episode) >= 4
+        assert episode.success is True
+        assert episode.provenance.format == "droid_raw"
+        np.testing.assert_allclose(episode.states[0], START_POSE, atol=1e-9)
+        assert (np.diff(episode.times_s) > 0).all()
+        frames = episode.camera("left").read([0, len(episode) - 1])
+        assert frames.shape[1:] == (256, 256, 3)
+        assert frames[0, 180, 250, 0] > 150  # the card's last bar is red
+        assert frames[0, 180, 250, 2] < 110
+        assert episode.signals["planner/seq"][0] == -1
+        assert episode.signals["planner/seq"][-1] == 3
+        np.testing.assert_allclose(episode.signals["action/raw"][-1][0], 0.3)
+        np.testing.assert_allclose(episode.signals["action/filtered"][-1][0], 0.15, atol=1e-6)
+
+
+def test_a_frame_of_odd_size_is_filmed_without_its_last_row_and_column(tmp_path: Path) -> None:
+    class Odd(TestCard):
+        def newest(self, max_age_s: float) -> CapturedFrame:
+            captured = super().newest(max_age_s)
+            return CapturedFrame(captured.frame[:-1, :-3], captured.t_capture)
+
+    assert film(tmp_path, Odd(), 0.3).problem is None
+    with open_episode(tmp_path) as episode:
+        assert episode.camera("left").frame_size == (254, 252)
+
+
+def test_a_camera_or_arm_that_fails_ends_the_film_and_not_the_run(tmp_path: Path) -> None:
+    class Failing(TestCard):
+        def newest(self, max_age_s: float) -> CapturedFrame:
+            if self._count > 3:
+                raise CameraError("unplugged")
+            return super().newest(max_age_s)
+
+    assert film(tmp_path, Failing(), 0.5).problem == "unplugged"
+    with open_episode(tmp_path) as episode:
+        assert len(episode) >= 1
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from robot_client.arms.dummy import DummyArm
+from robot_client.cameras.testcard import TestCard
+from robot_client.recorder import Film, Recorder
+from robot_client.tasks import SubGoal, Task
+task = Task(name="test", description="d", sub_goals=(SubGoal(name="a", max_steps=3),))
+folder = Path(sys.argv[1])
+with Recorder(folder, task, [np.full((8, 8, 3), 200, np.uint8)]) as recorder:
+    with Film(DummyArm(), TestCard(), recorder, task, {}):
+        print("filming", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_process_that_is_killed_leaves_an_episode_that_can_be_recovered(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "filming"
+    journal = tmp_path / JOURNAL_FILE
+    deadline = time.monotonic() + 30
+    while len(journal.read_text().splitlines()) < 8:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait(10)
+    process.stdout.close()
+    assert recover(tmp_path) == tmp_path
+    with open_episode(tmp_path) as episode:
+        assert len(episode) >= 5
+        assert len(episode.camera("left")) == len(episode)
+
+
+def test_events_are_on_disk_at_once(tmp_path: Path) -> None:
+    with Recorder(tmp_path, TASK, [GOAL]) as recorder:
+        recorder.note(Event("hold", "no plan in time", {"missed": 2}))
+        (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert json.loads(line)["missed"] == 2
+    assert json.loads(line)["kind"] == "hold"
+
+
+def test_every_clamp_is_recorded_with_its_rule_beside_the_raw_action(tmp_path: Path) -> None:
+    with Recorder(tmp_path, TASK, [GOAL]) as recorder:
+        recorder.add(record(0))
+    (line,) = read_episode(tmp_path)
+    assert [found["rule"] for found in line["findings"]] == ["step"]
+    assert line["findings"][0]["value"] == pytest.approx(0.3)
+    assert line["raw_actions"][0][0] == 0.3
 
 
 def test_the_report_is_one_page_that_carries_its_images(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from robot_client.errors import TaskError
 from robot_client.gripper_rule import GripperRule
-from robot_client.tasks import SubGoal, Task, TaskProgress, load_task
+from robot_client.progress import TaskProgress
+from robot_client.tasks import SubGoal, Task, load_task
 
 TASKS = sorted((Path(__file__).parents[2] / "configs" / "tasks").glob("*.yaml"))
 
@@ -70,14 +71,14 @@ def test_a_sub_goal_ends_when_its_steps_are_spent() -> None:
 def test_two_small_plans_in_a_row_mean_arrival() -> None:
     progress = TaskProgress(TASK)
     planned = [0.05, 0.011, 0.013, 0.011, 0.0]
-    assert [progress.has_arrived(step_m) for step_m in planned] == [False] * 4 + [True]
+    assert [progress.is_over(step_m, 1.0) for step_m in planned] == [False] * 4 + [True]
 
 
 def test_a_new_sub_goal_begins_without_the_old_ones_small_plans() -> None:
     progress = TaskProgress(TASK)
-    progress.has_arrived(0.0)
+    progress.is_over(0.0, 1.0)
     progress.advance()
-    assert not progress.has_arrived(0.0)
+    assert not progress.is_over(0.0, 1.0)
 
 
 def test_the_gripper_follows_a_wish_that_persists_and_only_once() -> None:

@@ -1,0 +1,1 @@
+"""Commands that only a real Franka knows: unlock, recover, home the gripper."""

@@ -1,0 +1,352 @@
+"""How a task is run: overlapped, in chunks, step by step, with retries; and what ends it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robot_client.arms.dummy import START_POSE
+from robot_client.attendant import Unattended
+from robot_client.axes import Axes, turn_about_z
+from robot_client.cameras.camera import CapturedFrame
+from robot_client.cameras.testcard import TestCard
+from robot_client.errors import GripperStuckError, ReflexError
+from robot_client.loop import LoopOptions
+from robot_client.protocol import Observe
+from robot_client.records import Event
+from robot_client.tasks import SubGoal, Success, Task
+from tests.robot_client.conftest import PERIOD_S, TASK, WatchedArm
+from tests.robot_client.conftest import run_loop as run
+
+Send = Callable[[bytes], None]
+
+
+class Scripted(Unattended):
+    """Gives prepared answers; notes the questions."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.questions: list[str] = []
+
+    def consents(self, question: str, while_waiting: Callable[[float], None]) -> bool:
+        self.questions.append(question)
+        while_waiting(0.05)
+        return bool(self.answers.pop(0))
+
+    def choose(self, question: str, keys: str, while_waiting: Callable[[float], None]) -> str:
+        self.questions.append(question)
+        while_waiting(0.05)
+        return str(self.answers.pop(0))
+
+
+def test_with_overlap_the_next_plan_is_asked_for_while_the_arm_moves(stand_in: Any) -> None:
+    arm = WatchedArm()
+    asked: list[tuple[float, bool]] = []
+
+    def answer(observe: Observe, send: Send) -> None:
+        asked.append((time.monotonic(), observe.committed is not None))
+        stand_in.answer(observe, send)
+
+    stand_in.on_observe = answer
+    end, records = run(stand_in, arm, options=LoopOptions(overlap=True))
+    assert (end.is_complete, end.steps, end.missed) == (True, 3, 0)
+    np.testing.assert_allclose(arm.state().pose[0], START_POSE[0] + 0.06, atol=1e-6)
+    assert [is_ahead for _, is_ahead in asked] == [False, True, True, True]
+    moves = [when for name, when in arm.calls if name == "move"]
+    assert all(when - move < PERIOD_S for (when, _), move in zip(asked[1:], moves, strict=True))
+    second = stand_in.observed[1]
+    np.testing.assert_allclose(second.committed, records[0].filtered.action[None])  # type: ignore[union-attr]
+    np.testing.assert_allclose(second.state, stand_in.observed[0].state)
+
+
+def test_with_overlap_an_arm_that_did_not_arrive_does_not_follow_the_plan(stand_in: Any) -> None:
+    class Short(WatchedArm):
+        def move_to(self, pose: np.ndarray, duration_s: float) -> None:
+            short = pose.copy()
+            short[0] -= 0.05 if "move" not in self.names() else 0.0
+            super().move_to(short, duration_s)
+
+    stand_in.step = np.array([0.06, 0, 0, 0, 0, 0, 0], np.float64)
+    end, records = run(stand_in, Short(), options=LoopOptions(overlap=True))
+    assert "moved 5.0 cm" in str(records[1].problem)
+    assert not records[1].is_executed
+    assert end.missed == 1
+
+
+def test_overlap_and_chunks_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="chunk must be 1"):
+        LoopOptions(overlap=True, chunk=2)
+
+
+def test_a_chunk_of_actions_is_executed_from_one_look(stand_in: Any) -> None:
+    def three(observe: Observe, send: Send) -> None:
+        actions = np.tile(stand_in.step, (3, 1))
+        send(stand_in.act(observe, actions=actions, predicted_states=actions).encode())
+
+    stand_in.on_observe = three
+    arm = WatchedArm()
+    task = TASK.model_copy(update={"sub_goals": (SubGoal(name="a", max_steps=5),)})
+    end, records = run(stand_in, arm, task, options=LoopOptions(chunk=2))
+    assert (end.is_complete, end.steps) == (True, 5)
+    assert len(stand_in.observed) == 3
+    assert arm.names() == ["move"] * 5 + ["stop"]
+    assert sum(record.is_executed for record in records) == 5
+
+
+def test_the_operators_key_lets_each_step_pass_or_not(stand_in: Any) -> None:
+    arm, operator = WatchedArm(), Scripted("m", "l", "m", "e")
+    end, records = run(stand_in, arm, operator=operator, options=LoopOptions(confirm_steps=True))
+    assert not end.is_complete
+    assert "operator" in end.reason
+    assert [record.is_executed for record in records] == [True, False, True, False]
+    assert arm.names() == ["move", "move", "stop"]
+    assert "2.0 cm" in operator.questions[0]
+
+
+def test_a_step_that_the_operator_lets_grow_old_is_looked_at_again(stand_in: Any) -> None:
+    class Slow(Scripted):
+        def choose(self, question: str, keys: str, while_waiting: Callable[[float], None]) -> str:
+            while_waiting(0.7 if not self.questions else 0.0)
+            return super().choose(question, keys, while_waiting)
+
+    safety = TASK.safety.model_copy(update={"max_observation_age_s": 0.6})
+    task = TASK.model_copy(update={"safety": safety})
+    arm = WatchedArm()
+    options = LoopOptions(confirm_steps=True)
+    end, records = run(stand_in, arm, task, operator=Slow(*"mmmm"), options=options)
+    assert "old" in str(records[0].problem)
+    assert (end.is_complete, end.steps) == (True, 3)
+
+
+def test_nobody_there_means_no_step_without_a_key(stand_in: Any) -> None:
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm, options=LoopOptions(confirm_steps=True))
+    assert not end.is_complete
+    assert "move" not in arm.names()
+
+
+def test_axes_turn_every_action_and_the_raw_one_is_kept(stand_in: Any) -> None:
+    quarter = Axes(turn_about_z(np.pi / 2), np.pi / 2, 0.0, 0.0, 0.0, 4)
+    arm = WatchedArm()
+    _, records = run(stand_in, arm, options=LoopOptions(axes=quarter))
+    np.testing.assert_allclose(
+        arm.state().pose[:2], START_POSE[:2] + np.array([0, 0.06]), atol=1e-6
+    )
+    act = records[0].act
+    assert act is not None
+    np.testing.assert_allclose(act.actions[0, :3], [0.02, 0, 0])
+
+
+class Reflexive(WatchedArm):
+    """Stops itself at the second motion, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recovered = 0
+
+    def move_to(self, pose: np.ndarray, duration_s: float) -> None:
+        if self.names().count("move") == 1 and not self.recovered:
+            raise ReflexError("the arm stopped itself: cartesian_reflex")
+        super().move_to(pose, duration_s)
+
+    def recover(self) -> None:
+        self.recovered += 1
+
+
+def test_an_arm_that_stopped_itself_goes_on_only_with_consent(stand_in: Any) -> None:
+    arm, operator, events = Reflexive(), Scripted(True), list[Event]()
+    end, _ = run(stand_in, arm, operator=operator, on_event=events.append)
+    assert (end.is_complete, end.steps) == (True, 3)
+    assert arm.recovered == 1
+    assert "cartesian_reflex" in operator.questions[0]
+    assert [event.kind for event in events] == ["reflex", "recovered"]
+
+
+@pytest.mark.parametrize("operator", [Scripted(False), Unattended()])
+def test_without_consent_a_reflex_ends_the_run(stand_in: Any, operator: Any) -> None:
+    arm = Reflexive()
+    with pytest.raises(ReflexError):
+        run(stand_in, arm, operator=operator)
+    assert arm.recovered == 0
+    assert arm.names()[-1] == "stop"
+
+
+class StuckHand(WatchedArm):
+    def is_gripper_busy(self) -> bool:
+        return "grasp" in self.names()
+
+
+def test_a_gripper_that_is_stuck_ends_the_run_with_the_arm_stopped(stand_in: Any) -> None:
+    goals = (SubGoal(name="a", max_steps=1, gripper_after="close"), SubGoal(name="b", max_steps=1))
+    task = TASK.model_copy(update={"sub_goals": goals})
+    arm = StuckHand()
+    with pytest.raises(GripperStuckError, match="did not close"):
+        run(stand_in, arm, task, options=LoopOptions(gripper_timeout_s=0.3))
+    assert arm.names() == ["move", "grasp", "stop"]
+
+
+class PaintedCamera(TestCard):
+    """Shows what it is told from some frame on."""
+
+    def __init__(self, painted: np.ndarray | None) -> None:
+        super().__init__()
+        self.painted = painted
+        self.kept: np.ndarray | None = None
+
+    def newest(self, max_age_s: float) -> CapturedFrame:
+        captured = super().newest(max_age_s)
+        if self._count < 2:
+            self.kept = captured.frame
+            return captured
+        frame = self.kept if self.painted is None else self.painted
+        assert frame is not None
+        return CapturedFrame(frame, captured.t_capture)
+
+
+@pytest.mark.parametrize(
+    ("painted", "reason"),
+    [
+        (np.zeros((256, 256, 3), np.uint8), "empty"),
+        (np.full((256, 256, 3), 255, np.uint8), "empty"),
+        (None, "frozen"),
+    ],
+    ids=["black", "white", "frozen"],
+)
+def test_a_camera_that_goes_blind_leads_to_a_hold_and_a_stop(
+    stand_in: Any, painted: np.ndarray | None, reason: str
+) -> None:
+    stand_in.step = np.array([0.03, 0, 0, 0, 0, 0, 0], np.float64)
+    arm = WatchedArm()
+    end, records = run(stand_in, arm, camera=PaintedCamera(painted))
+    assert not end.is_complete
+    assert reason in end.reason
+    assert arm.names() == ["move", "hold", "hold", "hold", "stop"]
+    assert len(stand_in.observed) == 1
+    assert records[-1].problem == end.reason.split("last: ")[1] or reason in str(
+        records[-1].problem
+    )
+
+
+def test_a_frame_from_before_the_arm_came_to_rest_is_not_used(stand_in: Any) -> None:
+    class Slow(TestCard):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = super().newest(0.0)
+
+        def newest(self, max_age_s: float) -> CapturedFrame:
+            if time.monotonic() - self.last.t_capture > 0.15:
+                self.last = super().newest(max_age_s)
+            return self.last
+
+    arm = WatchedArm()
+    end, records = run(stand_in, arm, camera=Slow())
+    assert end.is_complete
+    moves = [when for name, when in arm.calls if name == "move"]
+    for record, moved in zip(records[1:], moves, strict=False):
+        assert record.captured is not None
+        assert record.captured.t_capture >= moved + PERIOD_S
+
+
+def test_the_pass_that_loses_patience_is_handed_out_too(stand_in: Any) -> None:
+    stand_in.on_observe = lambda observe, send: None
+    end, records = run(stand_in, WatchedArm())
+    assert records[-1].problem is not None
+    assert records[-1].problem == end.reason
+
+
+def with_energies(stand_in: Any, *energies: float) -> None:
+    left = list(energies)
+
+    def answer(observe: Observe, send: Send) -> None:
+        energy = left.pop(0) if len(left) > 1 else left[0]
+        send(stand_in.act(observe, energy_now=energy).encode())
+
+    stand_in.on_observe = answer
+
+
+def judged(**changes: Any) -> Task:
+    sub_goal = SubGoal(name="a", max_steps=2, done_energy=0.3, **changes)
+    return TASK.model_copy(update={"sub_goals": (sub_goal,)})
+
+
+def test_a_sub_goal_is_over_when_its_energy_is_reached(stand_in: Any) -> None:
+    with_energies(stand_in, 0.5, 0.29)
+    end, records = run(stand_in, WatchedArm(), judged())
+    assert (end.is_complete, end.steps) == (True, 1)
+    assert not records[-1].is_executed
+
+
+def test_a_sub_goal_that_is_not_reached_is_begun_again_with_its_gripper_policy(
+    stand_in: Any,
+) -> None:
+    with_energies(stand_in, 0.5, 0.5, 0.5, 0.5, 0.2)
+    arm, events = WatchedArm(), list[Event]()
+    task = judged(retries=1, gripper_on_retry="open")
+    end, _ = run(stand_in, arm, task, on_event=events.append)
+    assert (end.is_complete, end.retries) == (True, 1)
+    assert arm.names() == ["move", "move", "open", "move", "stop"]
+    assert "retry" in [event.kind for event in events]
+
+
+def test_a_sub_goal_without_retries_left_ends_the_run(stand_in: Any) -> None:
+    with_energies(stand_in, 0.5)
+    end, _ = run(stand_in, WatchedArm(), judged(retries=1))
+    assert not end.is_complete
+    assert "needs 0.300" in end.reason
+    assert "2 attempts" in end.reason
+
+
+def test_a_dry_run_judges_nothing(stand_in: Any) -> None:
+    with_energies(stand_in, 0.5)
+    end, _ = run(stand_in, WatchedArm(), judged(), is_moving_allowed=False)
+    assert end.is_complete
+    assert end.is_success is None
+
+
+def test_an_energy_that_only_rises_ends_the_attempt(stand_in: Any) -> None:
+    with_energies(stand_in, *(0.3 + 0.01 * index for index in range(20)))
+    safety = TASK.safety.model_copy(update={"max_energy_rises": 3})
+    goals = (SubGoal(name="a", max_steps=12),)
+    task = TASK.model_copy(update={"safety": safety, "sub_goals": goals})
+    end, records = run(stand_in, WatchedArm(), task)
+    assert not end.is_complete
+    assert "risen 3 plans" in end.reason
+    assert end.steps == 3
+    assert "risen" in str(records[-1].problem)
+
+
+@pytest.mark.parametrize(("energy", "is_success"), [(0.2, True), (0.5, False)])
+def test_a_task_judges_itself_by_the_energy_at_the_end(
+    stand_in: Any, energy: float, is_success: bool
+) -> None:
+    with_energies(stand_in, 0.5, 0.5, 0.5, energy)
+    task = TASK.model_copy(update={"success": Success(by="energy", energy=0.3)})
+    end, _ = run(stand_in, WatchedArm(), task)
+    assert end.is_complete
+    assert end.is_success is is_success
+
+
+def test_a_task_may_be_judged_by_the_operator(stand_in: Any) -> None:
+    task = TASK.model_copy(update={"success": Success(by="operator")})
+    end, _ = run(stand_in, WatchedArm(), task, operator=Scripted(True))
+    assert end.is_success is True
+
+
+def test_a_hand_that_holds_something_high_up_does_not_open(stand_in: Any) -> None:
+    class Holding(WatchedArm):
+        def state(self) -> Any:
+            state = super().state()
+            return type(state)(state.pose, state.t, None, True)
+
+    safety = TASK.safety.model_copy(update={"max_open_height_m": 0.05})
+    goals = (SubGoal(name="a", max_steps=1, gripper_after="open"),)
+    task = TASK.model_copy(update={"safety": safety, "sub_goals": goals})
+    arm, events = Holding(), list[Event]()
+    end, _ = run(stand_in, arm, task, on_event=events.append)
+    assert end.is_complete
+    assert "open" not in arm.names()
+    assert [event.values["rule"] for event in events if event.kind == "refused"] == [
+        "open in the air"
+    ]
