@@ -7,7 +7,6 @@ what else runs there. Percentiles of few samples are near their largest one; the
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
@@ -29,7 +28,14 @@ from benchmarks import served
 from models.checkpoint import CONFIG_FILE
 from planner_server import __version__
 from planner_server.errors import StartupError
-from planner_server.planning import Budget, CemPlanner, IcemPlanner, Planner, PlanningProblem
+from planner_server.planning import (
+    ActionBounds,
+    Goal,
+    PlanningProblem,
+    RolloutEngine,
+    WorldModelDynamics,
+    planners,
+)
 from planner_server.served_model import ServedModel, load_served_model
 from planner_server.settings import Settings
 from robot_client.arms.dummy import START_POSE
@@ -39,14 +45,14 @@ from robot_client.errors import RobotClientError
 SHIPPED = Path("models/shipped")
 RESULTS = Path("benchmarks/results")
 PERCENTILES = (50, 90, 99)
-PLANNERS: dict[str, Planner] = {
-    "icem (default)": IcemPlanner(),
-    "cem 100 x 10": CemPlanner(candidates=100),
-    "cem 800 x 10 (as published)": CemPlanner(),
+PLANNERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "surrogate (default)": ("surrogate", {}),
+    "icem": ("icem", {}),
+    "cem 100 x 10": ("cem", {"candidates": 100}),
+    "cem 800 x 10 (as published)": ("cem", {}),
 }
 BASELINE = "plan, cem 800 x 10 (as published), float32"
 
-_WARM_UP_EVALUATIONS = 64
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -90,18 +96,18 @@ def time_planning(model: ServedModel, effort: Effort) -> Iterator[Row]:
     frame = TestCard().newest(1.0).frame
     context = model.encode(frame)
     problem = PlanningProblem(
-        context=context,
-        state=torch.from_numpy(START_POSE),
-        goal=model.encode(np.ascontiguousarray(frame[:, ::-1]))[0],
-        max_step=model.max_step,
+        context_tokens=context[0],
+        context_states=torch.from_numpy(START_POSE)[None],
+        goal=Goal.of(model.encode(np.ascontiguousarray(frame[:, ::-1]))[0]),
+        bounds=ActionBounds.symmetric(model.max_step),
     )
     yield Row("encode one frame", _repeat(lambda: model.encode(frame), effort))
-    for name, planner in PLANNERS.items():
+    for name, (registered, options) in PLANNERS.items():
         for precision in dict.fromkeys((model.precision, "float32")):
-            dynamics = dataclasses.replace(model, precision=precision).dynamics
-            IcemPlanner().plan(dynamics, problem, Budget(max_evaluations=_WARM_UP_EVALUATIONS))
-            search = partial(planner.plan, dynamics, problem, Budget())
-            samples_ms = _repeat(search, effort)
+            engine = RolloutEngine(WorldModelDynamics(model.world_model, precision))
+            planner = planners.make(registered, engine, planners.settings(registered, **options))
+            planners.make("surrogate", engine).plan([problem])  # warms the model up
+            samples_ms = _repeat(partial(planner.plan, [problem]), effort)
             yield Row(f"plan, {name}, {precision}", samples_ms)
 
 

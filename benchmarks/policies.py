@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.world_model import WorldModel
-from planner_server.planning import Bfloat16Dynamics, Budget, Planner, PlanningProblem
+from planner_server.planning import ActionBounds, Goal, Planner, PlanningProblem
 from simulation.stepper import WORKSPACE, OfflineWorkcell
 from simulation.tasks import Task
 from trajectories.poses import compose
@@ -28,16 +28,15 @@ class WorldModelPolicy:
 
     Args:
         model: The world model.
-        planner: Search to use; one of `planner_server.planning.planners`.
+        planner: Search with this model; made by `planner_server.planning.planners`.
         search_gripper: Whether the gripper is planned, or held.
     """
 
     def __init__(self, model: WorldModel, planner: Planner, *, search_gripper: bool) -> None:
         self._model = model
-        self._dynamics = Bfloat16Dynamics(model, "cpu")
         self._planner = planner
         limits = model.config.max_action
-        self._max_step = limits if search_gripper else (*limits[:6], 0.0)
+        self._bounds = ActionBounds.symmetric(limits if search_gripper else (*limits[:6], 0.0))
         self._goals: list[torch.Tensor] = []
         self.plan_ms: list[float] = []
 
@@ -49,13 +48,13 @@ class WorldModelPolicy:
         """Return the first action of a plan from this frame and state."""
         started = time.monotonic()
         problem = PlanningProblem(
-            context=self._encode(frame),
-            state=torch.from_numpy(state).float(),
-            goal=self._goals[goal_index],
-            max_step=self._max_step,
+            context_tokens=self._encode(frame)[0],
+            context_states=torch.from_numpy(state)[None],
+            goal=Goal.of(self._goals[goal_index]),
+            bounds=self._bounds,
             seed=len(self.plan_ms),  # fresh candidates at every step, as the service draws them
         )
-        plan = self._planner.plan(self._dynamics, problem, Budget())
+        (plan,) = self._planner.plan([problem])
         self.plan_ms.append(1e3 * (time.monotonic() - started))
         return plan.actions[0]
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.policies import PixelPolicy, RandomPolicy, StillPolicy, WorldModelPolicy
 from models.checkpoint import load_world_model
 from models.world_model import WorldModel
-from planner_server.planning import CemPlanner, IcemPlanner
+from planner_server.planning import RolloutEngine, WorldModelDynamics, planners
 from simulation.evaluation import Policy, run_episode, wilson
 from simulation.tasks import FAR_M, NEAR_M, Task, make_task
 
@@ -38,9 +38,10 @@ RESULTS = Path("benchmarks/results")
 FIRST_SEED = 900_000  # never used for data
 RANGES = {"near": (NEAR_M, 10), "far": (FAR_M, 12)}  # start distance [m], steps allowed
 METHODS = {
-    "icem": "shipped model, icem (default)",
+    "surrogate": "shipped model, surrogate (default)",
+    "icem": "shipped model, icem",
     "cem": "shipped model, cem (reference)",
-    "random_encoder": "random frozen encoder, icem",
+    "random_encoder": "random frozen encoder, surrogate",
     "pixels": "pixel L1, true dynamics",
     "random": "random action",
     "still": "do nothing",
@@ -81,7 +82,13 @@ def _policy(method: str, task: Task) -> Policy:
     if method == "pixels":
         return PixelPolicy(task, max_step_m, task.seed)
     model = _model(RANDOM_ENCODER if method == "random_encoder" else SHIPPED)
-    planner = CemPlanner(candidates=96, iterations=4) if method == "cem" else IcemPlanner()
+    engine = RolloutEngine(WorldModelDynamics(model, "bfloat16"))
+    if method == "cem":
+        planner = planners.make(
+            "cem", engine, planners.settings("cem", candidates=96, iterations=4)
+        )
+    else:
+        planner = planners.make("icem" if method == "icem" else planners.default, engine)
     return WorldModelPolicy(model, planner, search_gripper=False)
 
 

@@ -40,6 +40,18 @@ def flange_pose(O_T_EE: Matrix, F_T_EE: Matrix, closedness: float) -> Pose:
     return np.concatenate([O_T_F[:3, 3], euler_rad, [closedness]])
 
 
+def without_jumps(euler_rad: Pose, before_rad: Pose) -> Pose:
+    """Euler angles [3] of the same rotation, on the turn nearest to those of a moment ago.
+
+    A flange that points straight down has a roll of about pi, and measuring noise would let it jump
+    between pi and -pi: one and the same posture, but two very different numbers for a model.
+    """
+    turns = np.round((before_rad - euler_rad) / (2 * np.pi))
+    turns[1] = 0.0  # pitch stays within +-pi/2
+    near: Pose = euler_rad + 2 * np.pi * turns
+    return near
+
+
 def end_effector_matrix(pose: Pose, F_T_EE: Matrix) -> Matrix:
     """Turn a flange pose [7] into the `O_T_EE` that libfranka is to reach."""
     O_T_F = np.eye(4)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robot_client.arms.arm import ArmState
-from robot_client.arms.frames import end_effector_matrix, flange_pose
+from robot_client.arms.frames import end_effector_matrix, flange_pose, without_jumps
 from robot_client.arms.gripper import FRANKY_ERRORS, GripperSettings, GripperThread
 from robot_client.arms.hand import Hand, Intent
 from robot_client.errors import ArmError, ReflexError
@@ -86,6 +86,7 @@ class FrankyArm:
         self._reading = threading.Lock()  # the film reads the state beside the loop
         self._joints_before: tuple[npt.NDArray[np.float64], float] | None = None
         self._was_moving = True
+        self._euler_before: npt.NDArray[np.float64] | None = None
 
     def connect(self) -> None:
         """Connect to arm and hand.
@@ -107,6 +108,7 @@ class FrankyArm:
                 realtime_config=realtime,
             )
             self._prepare(self._robot)
+            self._euler_before = None
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the connection: {error}") from error
         if self._robot.has_errors:
@@ -133,6 +135,9 @@ class FrankyArm:
         """
         state, now = self._robot_state(), time.monotonic()
         pose = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, self._gripper.closedness())
+        if self._euler_before is not None:
+            pose[poses.ROTATION] = without_jumps(pose[poses.ROTATION], self._euler_before)
+        self._euler_before = pose[poses.ROTATION].copy()
         joints_rad = np.array(state.q, np.float64)
         return ArmState(pose, now, joints_rad, self._gripper.is_holding())
 

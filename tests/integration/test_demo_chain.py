@@ -54,7 +54,15 @@ def test_frames_become_plans_and_plans_become_motion(tmp_path: Path, tiny_model:
         if line["is_executed"]:
             # What libfranka reports afterwards is where safety let the plan go.
             np.testing.assert_allclose(after["state"][:3], line["target"][:3], atol=5e-3)
-    for name in ("camera.mp4", "index.html", "energy.png", "start.png", "end.png", "goal-0.png"):
+    for name in (
+        "recordings/MP4/left.mp4",
+        "trajectory.h5",
+        "index.html",
+        "energy.png",
+        "start.png",
+        "end.png",
+        "goal-0.png",
+    ):
         assert (outcome.folder / name).stat().st_size > 1000
     assert processes_started_by(outcome.folder) == []
 

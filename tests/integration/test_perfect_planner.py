@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import zmq
 
-from robot_client import demo, protocol
+from robot_client import protocol
 from robot_client.arms.franky_arm import FrankyArm
+from robot_client.arms.sim import SIMULATION_SETTINGS, SimulatorOptions, SimulatorProcess
 from robot_client.cameras.simulated import SimulatedCamera
 from robot_client.planner_client import PlannerClient, ServerAddress
 from robot_client.protocol import Act, ActionLimits, Hello, Observe, Ping, Pong, Welcome
@@ -99,15 +100,14 @@ def run(name: str, seed: int, runs: Path, planners: list[PerfectPlanner]) -> Out
     planner = PerfectPlanner([goal.pose for goal in layout.sub_goals])
     planners.append(planner)
     folder = make_folder(runs, name)
-    options = demo.DemoOptions(task, seed, "near", None, None, runs)
-    with demo._Simulator(options, folder) as simulator:
+    with SimulatorProcess(SimulatorOptions(name, seed), folder) as simulator:
         ready = simulator.wait()
-        supervisor = Supervisor(ready["supervisor"])
+        supervisor = Supervisor(ready.supervisor)
         files = supervisor.goals()
         client = PlannerClient(ServerAddress(planner.endpoint))
         link = ServerLink(client, NoRest(), SessionOptions(), files)
-        arm = FrankyArm(ready["robot"], demo.SIMULATION_SETTINGS)
-        robot = Robot(arm, SimulatedCamera(ready["camera"]), is_moving_allowed=True)
+        arm = FrankyArm(ready.robot, SIMULATION_SETTINGS)
+        robot = Robot(arm, SimulatedCamera(ready.camera), is_moving_allowed=True)
         with Recorder(folder, task, read_goals(files, task)) as recorder:
             outcome = carry_out(task, robot, link, recorder, supervisor)
         supervisor.close()

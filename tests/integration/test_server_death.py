@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robot_client import demo
 from robot_client.arms.dummy import DummyArm
 from robot_client.cameras.testcard import TestCard
 from robot_client.codec import encode_image
-from robot_client.loop import ControlLoop, StepRecord
+from robot_client.loop import ControlLoop
 from robot_client.planner_client import PlannerClient, ServerAddress
+from robot_client.records import StepRecord
 from robot_client.rest import RestClient, SessionOptions
 from robot_client.server_link import ServerLink
+from robot_client.server_process import ServerProcess
 from robot_client.tasks import SubGoal, Task
 
 TASK = Task(
@@ -24,7 +25,7 @@ TASK = Task(
     settled_step_m=0.0,
     stop_after_missed=2,
 )
-ALLOWED_S = 0.1  # beyond one control period
+ALLOWED_S = 1.0  # beyond one control period; `benchmarks.client` holds it to 0.1 on a quiet machine
 
 
 class SlowArm(DummyArm):
@@ -44,7 +45,7 @@ class SlowArm(DummyArm):
         super().hold()
 
 
-def link_to(server: demo._Server) -> ServerLink:
+def link_to(server: ServerProcess) -> ServerLink:
     rest = RestClient(server.wait())
     client = PlannerClient(ServerAddress(rest.model()["zmq_endpoint"]))
     goal = np.ascontiguousarray(TestCard().newest(1.0).frame[:, ::-1])
@@ -55,10 +56,9 @@ def link_to(server: demo._Server) -> ServerLink:
 def test_a_killed_server_leaves_the_arm_holding_within_a_period(
     tmp_path: Path, tiny_model: Path, delay_s: float
 ) -> None:
-    options = demo.DemoOptions(TASK, 1, "near", None, tiny_model, tmp_path)
     killed: list[float] = []
     arm = SlowArm()
-    with demo._Server(options, tmp_path) as server:
+    with ServerProcess(tmp_path, tiny_model) as server:
 
         def kill() -> None:
             assert server._process is not None

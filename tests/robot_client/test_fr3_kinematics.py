@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_client.arms import fr3_kinematics
-from robot_client.arms.frames import F_T_EE_FRANKA_HAND, end_effector_matrix, flange_pose
+from robot_client.arms.frames import (
+    F_T_EE_FRANKA_HAND,
+    end_effector_matrix,
+    flange_pose,
+    without_jumps,
+)
 from robot_client.safety.geometry import fingertip_m
 from trajectories import poses
 
@@ -90,3 +95,18 @@ def test_margins_say_how_near_a_limit_and_a_singularity_are() -> None:
     stretched = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     assert fr3_kinematics.smallest_singular_value(stretched) < 1e-6
     assert fr3_kinematics.smallest_singular_value(HOME) > 0.05
+
+
+@given(
+    st.tuples(st.floats(-3.1, 3.1), st.floats(-1.5, 1.5), st.floats(-3.1, 3.1)),
+    st.tuples(*[st.floats(-0.2, 0.2)] * 3),
+)
+def test_angles_without_jumps_are_the_same_rotation_near_the_one_before(
+    before: tuple[float, ...], change: tuple[float, ...]
+) -> None:
+    earlier = np.array(before)
+    moved = earlier + np.array([change[0], 0.0, change[2]])
+    canonical = poses.matrix_to_euler(poses.euler_to_matrix(moved)).astype(np.float64)
+    near = without_jumps(canonical, earlier)
+    np.testing.assert_allclose(poses.euler_to_matrix(near), poses.euler_to_matrix(moved), atol=1e-9)
+    assert np.abs(near - earlier).max() < 0.2 + 1e-6

@@ -18,7 +18,9 @@ from tests.robot_client.conftest import TASK, WatchedArm
 
 
 @pytest.fixture(autouse=True)
-def card(stand_in: Any) -> None:
+def card(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robot_client.preflight._WATCH_S", 0.4)
+    monkeypatch.setattr("robot_client.preflight._HEARTBEATS_S", 0.4)
     stand_in.card = {"name": "none", "frame_size": [8, 8]}
 
 
@@ -66,7 +68,7 @@ def test_a_dark_or_slow_camera_fails(stand_in: Any) -> None:
         def newest(self, max_age_s: float) -> CapturedFrame:
             captured = super().newest(max_age_s)
             frame = captured.frame // 30
-            return CapturedFrame(frame, np.floor(captured.t_capture))
+            return CapturedFrame(frame, np.floor(captured.t_capture / 10) * 10 + 10)
 
     checks = results(stand_in, camera=Dark())
     assert not checks["picture"].is_ok
