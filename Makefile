@@ -9,7 +9,7 @@ SEED ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow check format bench demo-model clean
+.PHONY: help setup demo serve serve-ray test test-slow check format bench bench-plan demo-model clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ format: setup ## Rewrite the sources in the house format
 bench: setup ## Print latency, jitter and the closed-loop reach table (half an hour); writes benchmarks/results/
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.reach
+
+bench-plan: setup ## Compare the planners (a quarter of an hour); writes benchmarks/results/ and docs/planning.md
+	$(BIN)/python -m planner_server.planning.bench --docs $(ARGS)
 
 demo-model: setup ## Make the shipped world model again: data, pretraining, post-training
 	bash training/demo_model.sh

@@ -94,14 +94,14 @@ class Row:
 def time_planning(model: ServedModel, effort: Effort) -> Iterator[Row]:
     """Time encoder and planners in this process, in the precision that the server takes and in float32."""
     frame = TestCard().newest(1.0).frame
-    context = model.encode(frame)
+    context, goal = model.encode(np.stack([frame, frame[:, ::-1]]))
     problem = PlanningProblem(
-        context_tokens=context[0],
+        context_tokens=context,
         context_states=torch.from_numpy(START_POSE)[None],
-        goal=Goal.of(model.encode(np.ascontiguousarray(frame[:, ::-1]))[0]),
+        goal=Goal.of(goal),
         bounds=ActionBounds.symmetric(model.max_step),
     )
-    yield Row("encode one frame", _repeat(lambda: model.encode(frame), effort))
+    yield Row("encode one frame", _repeat(lambda: model.encode(frame[None]), effort))
     for name, (registered, options) in PLANNERS.items():
         for precision in dict.fromkeys((model.precision, "float32")):
             engine = RolloutEngine(WorldModelDynamics(model.world_model, precision))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from planner_server.planning import planners
@@ -125,7 +126,9 @@ def _made_up(folder: Path, steps: int) -> Path:
         drift = np.cumsum(random.normal(0, 0.004, (rows, 7)), axis=0)
         states = drift + np.array([0.5, 0.0, 0.3, 3.0, 0.0, 0.1, 0.5])
         states[:, 6] = states[:, 6].clip(0, 1)
-        ground = random.integers(30, 90, (*_FRAME, 3)).astype(np.uint8)
+        coarse = random.integers(30, 220, (9, 16, 3)).astype(np.uint8)
+        smooth = cv2.resize(coarse, _FRAME[::-1], interpolation=cv2.INTER_LINEAR)
+        ground = np.asarray(smooth, np.uint8) + random.integers(0, 6, smooth.shape, np.uint8)
         frames = np.broadcast_to(ground, (rows, *_FRAME, 3))
         episode = Episode(
             name=f"made-up-{index}",

@@ -20,7 +20,6 @@ from robot_client.rest import RestClient, SessionOptions
 RATE_HZ = 4.0
 _PATIENCE_MS = 1e3 / RATE_HZ
 _TRANSIT_MS = 50.0  # what wire and this process may add before a reply counts as late here
-_SETTLE = 0.25  # share of the time after which memory is compared
 _QUIET_S = 2.0
 
 
@@ -39,7 +38,7 @@ class SwarmResult:
         fairness: Fewest plans of a robot by most plans of a robot.
         p50_ms: Median time from observation to plan [ms].
         p99_ms: 99th percentile of it [ms].
-        growth_mib_per_minute: Growth of the server's memory after the first quarter [MiB/min].
+        growth_mib_per_minute: Growth of the server's memory once it has settled [MiB/min].
     """
 
     plans_per_s: float
@@ -103,9 +102,9 @@ class Swarm:
             self._thread.join()
         self._context.destroy(linger=0)
 
-    def start(self, duration_s: float) -> None:
-        """Begin to drive, for a time [s]."""
-        self._duration_s = duration_s
+    def start(self, settle_s: float, duration_s: float) -> None:
+        """Begin to drive: for a time until allocators and caches have settled, and a time that is measured [s]."""
+        self._settle_s, self._duration_s = settle_s, settle_s + duration_s
         self._thread = threading.Thread(target=self._drive)
         self._thread.start()
 
@@ -177,7 +176,8 @@ class Swarm:
 
     def _growth(self) -> float:
         """Return the slope of a line through the memory of the settled server [MiB/min]."""
-        times_s, sizes = np.array(self._memory[int(_SETTLE * len(self._memory)) :]).T
+        since_s = self._memory[0][0] + self._settle_s
+        times_s, sizes = np.array([each for each in self._memory if each[0] >= since_s]).T
         return float(60 * np.polyfit(times_s - times_s[0], sizes, 1)[0]) if len(sizes) > 2 else 0.0
 
     @property

@@ -63,7 +63,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None) -> Te
     # as long as these products, forwards in bfloat16 and backwards in both types.
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if allowed is not None:
-        scores = scores.masked_fill(~allowed, -torch.inf)
+        # Added rather than filled in: nothing has to be masked again on the way back.
+        scores = scores + scores.new_zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
     weights = scores.softmax(dim=-1).to(v.dtype)
     return weights @ v
 

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from planner_server.images import check_frame
 from planner_server.memories import Memories, Memory, Seen, context_of, remember, step_between
 from planner_server.plan_request import Display, Frame, Planned, PlanRequest, warnings_about
 from planner_server.planning import (
+    Budget,
     Context,
     NonFiniteEnergyError,
     Plan,
@@ -39,7 +40,12 @@ _THUMBNAIL_PX = 160
 _THUMBNAIL_QUALITY = 80
 _SHOWN_CANDIDATES = 64
 _SHOWN_ELITES = 8
-_LEAST_SHARE = 0.1  # of its patience, that a search gets when the queue has used up all of it
+_LEAST_SHARE = (
+    0.1  # of its patience, below which a search is limited by its size in place of the time
+)
+_SHORT_SEARCH = (
+    16  # action sequences: enough for a plan, when the queue has used up the time for a good one
+)
 
 
 @dataclass(eq=False)
@@ -152,7 +158,7 @@ class BatchPlanner:
         started_s = time.monotonic()
         first = batch[0].request
         problems = [self._problem(looked) for looked in batch]
-        budget = first.options.budget(_time_left_ms([looked.request for looked in batch]))
+        budget = _budget([looked.request for looked in batch])
         plans = self._model.planners[first.planner_name].plan(problems, budget)
         plan_ms = 1e3 * (time.monotonic() - started_s)
         return [
@@ -229,13 +235,18 @@ def thumbnail(frame: Frame) -> bytes:
     return bytes(cv2.imencode(".jpg", small[..., ::-1], quality)[1].tobytes())
 
 
-def _time_left_ms(requests: Sequence[PlanRequest]) -> float | None:
-    """Return the time that the search may take [ms]: until the first answer is due, but never next to nothing."""
-    if not requests[0].is_limited:
-        return None
+def _budget(requests: Sequence[PlanRequest]) -> Budget:
+    """Return what the search may cost: until the first answer is due, or a little where it is late already."""
+    first = requests[0]
+    if not first.is_limited:
+        return first.options.budget(None)
     now_s = time.monotonic()
     left_ms = min(1e3 * (request.due_s - now_s) for request in requests)
-    return max(left_ms, _LEAST_SHARE * min(request.patience_ms for request in requests))
+    if left_ms >= _LEAST_SHARE * min(request.patience_ms for request in requests):
+        return first.options.budget(left_ms)
+    # Time would stop it before it began, and an answer that says nothing has cost an encoding all the same.
+    most = first.options.max_evaluations or _SHORT_SEARCH
+    return replace(first.options.budget(None), max_evaluations=min(most, _SHORT_SEARCH))
 
 
 def _warm_start(looked: _Looked) -> Tensor | None:

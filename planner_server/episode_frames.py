@@ -31,9 +31,11 @@ def read_episode_frame(root: Path, name: str, index: int, camera: str | None) ->
             "invalid_request",
             f"recordings cannot be read here ({error.name} is missing); install .[client]",
         ) from error
-    path, _, number = name.partition("#")
+    path, mark, number = name.partition("#")
     folder = (root / path).resolve()
-    if not folder.is_relative_to(root.resolve()) or not folder.exists():
+    is_inside = folder.is_relative_to(root.resolve()) and folder.exists()
+    # What follows the # becomes part of a path or URL again, so it must be a number and nothing else.
+    if not is_inside or (mark and not number.isdecimal()):
         raise PlannerError(
             "not_found", f"there is no episode {name[:200]!r} in the episodes folder"
         )

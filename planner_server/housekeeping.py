@@ -11,7 +11,7 @@ from planner_server.service import PlannerService
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-_PURGE_S = 600.0
+_PURGE_S = 60.0
 
 
 async def keep_house(service: PlannerService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -37,6 +38,8 @@ from planner_server.zmq_door import ZmqDoor
 
 logger = logging.getLogger(__name__)
 
+_IN_MEMORY = 5000  # plans kept where there is no disk
+_GIL_SWITCH_S = 5e-4  # how long the planning thread may keep the event loop from running Python
 _BURST_S = 2.0  # a pause of this length saves up as many requests
 
 
@@ -77,6 +80,7 @@ async def serving(settings: Settings, tokens: TokenRing) -> AsyncIterator[Parts]
     Raises:
         StartupError: One of them cannot start.
     """
+    sys.setswitchinterval(_GIL_SWITCH_S)
     worker = PlanningWorker(partial(load_served_model, settings), _worker_options(settings))
     door, location, archive = None, None, None
     try:
@@ -87,7 +91,10 @@ async def serving(settings: Settings, tokens: TokenRing) -> AsyncIterator[Parts]
         door = ZmqDoor(settings.zmq_endpoint, _rates(settings.messages_per_s), keys)
         location = Location(settings)
         engine = await asyncio.to_thread(open_database, location.url)
-        retention = Retention(settings.retain_days, settings.retain_plans)
+        most = (
+            min(settings.retain_plans, _IN_MEMORY) if location.is_memory else settings.retain_plans
+        )
+        retention = Retention(settings.retain_days, most)
         archive = Archive(engine, retention, Writer(engine))
         service = PlannerService(
             model=model,

@@ -1,7 +1,9 @@
 """The person beside the arm: asked before anything that a program must not decide alone."""
 
+import contextlib
 import select
 import sys
+import termios
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -44,6 +46,7 @@ class Console:
 
     def consents(self, question: str, while_waiting: Callable[[float], None]) -> bool:
         """Wait for a line; only the word "yes" is one."""
+        _drop_typed_ahead()
         sys.stdout.write(f"{question} Type yes to agree: ")
         sys.stdout.flush()
         line = self._line(while_waiting)
@@ -51,6 +54,7 @@ class Console:
 
     def choose(self, question: str, keys: str, while_waiting: Callable[[float], None]) -> str:
         """Ask until one of the keys, or the end of input, comes; the last key is the safe answer."""
+        _drop_typed_ahead()
         shown = "/".join([keys[0].upper(), *keys[1:]])
         while True:
             sys.stdout.write(f"{question} [{shown}] ")
@@ -68,6 +72,13 @@ class Console:
         while not select.select([sys.stdin], [], [], 0.0)[0]:
             while_waiting(_POLL_S)
         return sys.stdin.readline() or None
+
+
+def _drop_typed_ahead() -> None:
+    """What was typed before a question was asked is no answer to it; a pipe is not typed."""
+    if sys.stdin.isatty():
+        with contextlib.suppress(termios.error):
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def idle(time_s: float) -> None:

@@ -101,7 +101,7 @@ class Inquiry:
                 # A server that owes every answer for a period is lost, whenever the plan is due.
                 lost_s = math.inf if was_silent else self.period_s - client.silence_s()
                 self._keep(client.poll_act(min(lost_s, deadline - time.monotonic())))
-            if client.orders_obeyed != self._orders:
+            if client.orders_obeyed != self._orders or client.state != "running":
                 raise NoPlanError(f"the session is {client.state} since the question was asked")
             if isinstance(self._answer, Act):
                 self._pending = None

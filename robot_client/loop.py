@@ -10,6 +10,7 @@ the frame from before the motion and the action under way, what to do after it. 
 actions of a plan are executed before the next look.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from robot_client.axes import Axes
 from robot_client.cameras.camera import Camera
 from robot_client.errors import ReflexError
 from robot_client.gripper_rule import GripperRule
-from robot_client.inquiry import Inquiry, PatienceLostError
+from robot_client.inquiry import Inquiry, NoPlanError, PatienceLostError
 from robot_client.motion import Motion
 from robot_client.outlook import Outlook
 from robot_client.progress import GivenUpError, TaskProgress
@@ -172,6 +173,7 @@ class ControlLoop:
             if not self.operator.consents(question, self._inquiry.listen):
                 raise
             self.arm.recover()
+            self._motion.rest_since = time.monotonic()  # what was seen before shows another posture
             self.on_event(Event("recovered", "errors cleared with the operator's consent"))
 
     def _judge(self) -> bool | None:
@@ -212,7 +214,11 @@ class ControlLoop:
             return
         # The planner's own step: one that safety cut short at a wall is no arrival.
         planned_step_m = float(np.linalg.norm(record.act.actions[0, poses.POSITION]))
-        is_over = self._progress.is_over(planned_step_m, record.act.energy_now)
+        energy_now = record.act.energy_now
+        if record.is_ahead and self._progress.seems_over(planned_step_m, energy_now):
+            self.on_step(record)  # imagination alone is no arrival: look again
+            return
+        is_over = self._progress.is_over(planned_step_m, energy_now)
         if not is_over:
             if not self._is_confirmed(record, filtered):
                 self.on_step(record)
@@ -265,13 +271,16 @@ class ControlLoop:
         self._move(record, filtered)
         is_over = self._count()
         for planned in act.actions[1 : self.options.chunk]:
-            if is_over or self.link.client.state != "running":
+            target = filtered.target if self.is_moving_allowed else None
+            if is_over or not self._outlook.may_go_on(record, target):
                 break
             more = StepRecord(self._executed, record.goal_index, act=act)
             filtered = self._outlook.filter_more(more, planned)
-            if filtered.refusal is None:
-                self._move(more, filtered)
-                is_over = self._count()
+            if filtered.refusal is not None:
+                self.on_step(more)
+                break  # what comes after it was planned from where it would have led
+            self._move(more, filtered)
+            is_over = self._count()
             self.on_step(more)
         return is_over
 
@@ -291,11 +300,15 @@ class ControlLoop:
         if self.options.overlap and record.is_executed and record.captured is not None:
             self._outlook.ask_ahead(record, filtered)
         self._motion.watch(self._period_s, path)
-        if self.task.gripper_from_plan:
+        if self.task.gripper_from_plan and self._outlook.is_following:
             change = float(filtered.action[6])
             record.gripper = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
             self._move_gripper(record.gripper)
 
     def _move_gripper(self, action: GripperAction) -> None:
-        if self.is_moving_allowed:
-            self._motion.move_gripper(action)
+        if not self.is_moving_allowed or action == "hold":
+            return
+        while self.link.client.state == "paused":
+            with contextlib.suppress(NoPlanError):  # it says that a lost server is back: wait on
+                self._inquiry.wait_while_paused()
+        self._motion.move_gripper(action)

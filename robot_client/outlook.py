@@ -43,6 +43,7 @@ class Outlook:
         limits: What every plan is held against.
         max_frame_age_s: An older frame is refused.
         axes: Correction of the planner's axes; None for none.
+        is_following: A plan is being followed, and nothing has made it void.
     """
 
     arm: Arm
@@ -55,6 +56,7 @@ class Outlook:
     _ahead: _Question | None = None
     _seq: int = 0
     _executed_seq: int = -1
+    is_following: bool = False
 
     def plan(self, record: StepRecord) -> FilteredAction | None:
         """Look, ask and check; None when nothing may be executed, the arm holding.
@@ -71,6 +73,7 @@ class Outlook:
             observation = self._look(record)
             looked = time.monotonic()
             question, record.act = self._ask(observation)
+            record.is_ahead = question.observation is not observation
         except NoPlanError as error:
             self.forget()
             record.problem = str(error)
@@ -106,12 +109,30 @@ class Outlook:
         self.inquiry.begin(observation)
 
     def forget(self) -> None:
-        """A plan that is being made for the next motion is void."""
-        self._ahead = None
+        """A plan that is being made for the next motion is void, and so is the rest of the present one."""
+        self._ahead, self.is_following = None, False
 
     def executes(self, act: Act) -> None:
         """Note that a plan is being followed; the same one will not be a second time."""
-        self._executed_seq = act.seq
+        self._executed_seq, self.is_following = act.seq, True
+
+    def may_go_on(self, record: StepRecord, target: Vector | None) -> bool:
+        """Whether one more action of the plan in `record` may follow without another look.
+
+        Args:
+            record: Of the pass that the plan was made in.
+            target: Flange pose [7] that the action before it led to; None in a dry run.
+        """
+        client, captured = self.inquiry.link.client, record.captured
+        if not self.is_following or client.state != "running" or captured is None:
+            return False
+        is_silent = client.silence_s() > self.inquiry.period_s
+        age_s = time.monotonic() - captured.t_capture
+        if is_silent or age_s > self.limits.max_observation_age_s:
+            return False
+        return (
+            target is None or distance_m(self.arm.state().pose, target) <= self.limits.max_drift_m
+        )
 
     def filter_more(self, record: StepRecord, planned: Vector) -> FilteredAction:
         """Clamp one more action of a plan, from where the arm is now."""

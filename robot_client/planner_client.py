@@ -217,6 +217,9 @@ class PlannerClient:
         self.welcome = welcome
         self._heartbeat_s = min(_HEARTBEAT_S, welcome.control_period_s / _PINGS_PER_PERIOD)
         self.is_server_closing = False
+        # Another session, or a server that lost its last records, counts its orders from the beginning:
+        # an order taken for an old one would be acknowledged without being obeyed.
+        self._newest_order = -1
         if welcome.state != self.state:
             logger.warning("the server says that this session is %s", welcome.state)
             self.orders_obeyed += 1

@@ -33,6 +33,12 @@ class TaskProgress:
         """Sub-goals begun again so far."""
         return sum(self._retries)
 
+    def seems_over(self, planned_step_m: float, energy_now: float) -> bool:
+        """Whether a plan, were it made from a true look, would speak for arrival; notes nothing."""
+        limit = self.sub_goal.done_energy
+        is_reached = limit is not None and energy_now <= limit
+        return is_reached or planned_step_m < self._task.settled_step_m
+
     def is_over(self, planned_step_m: float, energy_now: float) -> bool:
         """Note a plan before it is executed; True when the sub-goal ends here, without moving.
 

@@ -132,6 +132,7 @@ def as_json(record: StepRecord) -> dict[str, Any]:
         "step": record.step,
         "goal_index": record.goal_index,
         "state": None if record.state is None else record.state.pose.tolist(),
+        "is_ahead": record.is_ahead,
         "is_executed": record.is_executed,
         "gripper": record.gripper,
         "latency_ms": record.latency_ms,

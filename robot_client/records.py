@@ -22,6 +22,7 @@ class StepRecord:
         state: The measured state that was sent.
         act: The server's plan.
         filtered: What safety made of it.
+        is_ahead: The plan was made during the motion before, from an imagined frame.
         is_executed: Whether the arm was told to move.
         gripper: What the gripper was told.
         latency_ms: From the frame's capture to the plan's arrival [ms].
@@ -35,6 +36,7 @@ class StepRecord:
     state: ArmState | None = None
     act: Act | None = None
     filtered: FilteredAction | None = None
+    is_ahead: bool = False
     is_executed: bool = False
     gripper: GripperAction = "hold"
     latency_ms: float | None = None

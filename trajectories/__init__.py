@@ -1,4 +1,5 @@
-"""Recorded robot motion: pose algebra and episode storage.
+"""Recorded robot motion: pose algebra, episodes, and the data sets they are kept in.
 
-Knows numpy; knows no network and no torch.
+`dataset.open_dataset` reads, `recorder` and `lerobot.writer` write, `clock` thins out to a control
+period, `replay` holds plans against what was recorded. Knows no network and no torch.
 """

@@ -5,7 +5,7 @@ Letters in shapes: P problems, S candidates, H horizon.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,20 +41,23 @@ class ProblemBatch:
         self.states = states[:, -1]
         self.limits = Limits([p.bounds for p in problems], first.horizon, self.states)
         self.energy = Energy(first.energy, [problem.goal for problem in problems], tokens)
-        self._generators = [torch.Generator().manual_seed(problem.seed) for problem in problems]
+        device = self.states.device  # drawing there, no iteration waits for a copy
+        self._generators = [torch.Generator(device).manual_seed(p.seed) for p in problems]
 
     def __len__(self) -> int:
         return len(self.problems)
 
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers `[P, *shape]`, every problem from its own generator."""
-        draws = [torch.randn(shape, generator=generator) for generator in self._generators]
-        return torch.stack(draws).to(self.states)
+        return torch.stack([torch.randn(shape, **source) for source in self._sources()])
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw numbers `[P, *shape]` uniform in [0, 1), every problem from its own generator."""
-        draws = [torch.rand(shape, generator=generator) for generator in self._generators]
-        return torch.stack(draws).to(self.states)
+        return torch.stack([torch.rand(shape, **source) for source in self._sources()])
+
+    def _sources(self) -> Iterator[dict[str, Any]]:
+        for generator in self._generators:
+            yield {"generator": generator, "dtype": self.states.dtype, "device": generator.device}
 
     def anchors(self) -> Tensor:
         """Return what every search tries first, `[P, A, H, 7]`: staying, and the warm start where there is one."""

@@ -132,10 +132,12 @@ class CemPlanner(SearchingPlanner):
         answer[..., GRIPPER] = gripper.masked_fill(gripper.abs() < settings.gripper_dead_zone, 0.0)
         return answer
 
-    def _axes(self, search: Search) -> list[int]:
-        """Return what is drawn: the reference's four axes, then the rotations that are free."""
-        is_free = search.batch.limits.is_searched.any(dim=1).any(dim=0).tolist()
-        return [*_ALWAYS_DRAWN, *(axis for axis in _ROTATIONS if is_free[axis])]
+    def _axes(self, search: Search) -> Tensor:
+        """Return what is drawn, `[A]`: the reference's four axes, then the rotations that are free."""
+        is_searched = search.batch.limits.is_searched
+        is_free = is_searched.any(dim=1).any(dim=0).tolist()
+        drawn = [*_ALWAYS_DRAWN, *(axis for axis in _ROTATIONS if is_free[axis])]
+        return torch.tensor(drawn, device=is_searched.device)
 
     def _narrow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the limits `[P, H, A]` of what is drawn, with the reference's rules for the gripper."""
@@ -159,7 +161,7 @@ def _per_axis(like: Tensor, value: float, gripper: float) -> Tensor:
     return weights
 
 
-def _embed(drawn: Tensor, axes: list[int]) -> Tensor:
+def _embed(drawn: Tensor, axes: Tensor) -> Tensor:
     """Place drawn axes `[..., A]` into actions `[..., 7]` whose other axes are zero."""
     actions = drawn.new_zeros(*drawn.shape[:-1], ACTION_DIM)
     actions[..., axes] = drawn

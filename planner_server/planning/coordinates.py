@@ -36,6 +36,7 @@ class Coordinates:
         self._middle = ((limits.high + limits.low) / 2).flatten(1)[:, None]
         self._half = ((limits.high - limits.low) / 2).flatten(1)[:, None]
         self.count = len(self._places)
+        self._is_gripper = self._places % ACTION_DIM == GRIPPER
         self._metric = self._make_metric(batch.horizon, gripper_scale, path_scale)
 
     def of(self, actions: Tensor) -> Tensor:
@@ -51,15 +52,18 @@ class Coordinates:
         flat[..., at] += points * self._half[..., at]
         return self._batch.limits.project(flat.view(*points.shape[:2], -1, ACTION_DIM))
 
+    def sides(self, radius: float, gripper_radius: float) -> Tensor:
+        """Return half the sides of a region, `[A]`."""
+        return torch.where(self._is_gripper, gripper_radius, radius).to(self._middle)
+
     def allowed(self, points: Tensor) -> Tensor:
         """Return the allowed points nearest to points `[P, S, A]` of the box."""
         return points if self._batch.limits.is_box else self.of(self.actions(points))
 
     def sobol(self, count: int) -> Tensor:
-        """Return points `[P, count, A]` that cover the box evenly, scrambled by every problem's own numbers."""
-        seeds = (self._batch.uniform(1).double() * 2**31).long().flatten().tolist()
+        """Return points `[P, count, A]` that cover the box evenly, scrambled by every problem's own seed."""
         make = cast(Callable[..., SobolEngine], SobolEngine)  # torch leaves it untyped
-        engines = [make(self.count, scramble=True, seed=seed) for seed in seeds]
+        engines = [make(self.count, scramble=True, seed=p.seed) for p in self._batch.problems]
         return 2 * torch.stack([engine.draw(count) for engine in engines]).to(self._middle) - 1
 
     def uniform(self, count: int) -> Tensor:

@@ -66,6 +66,7 @@ class Energy:
         ]
         self._goal_weights = F.normalize(torch.stack(weights).to(like), p=1.0, dim=-1)
         self._token_weights = _token_weights(goals, like)
+        self._step_weights: dict[int, Tensor] = {}
         has_states = spec.proprio_weight > 0
         states = [goal.states for goal in goals if goal.states is not None]
         self._states = torch.stack(states).to(like) if has_states else None
@@ -124,7 +125,11 @@ class Energy:
         """Average `[P, S, H, G]` over goal images and steps."""
         weighted = (energies * self._goal_weights[problems][:, None, None]).sum(dim=-1)
         steps = weighted.shape[-1]
-        return weighted @ weighted.new_tensor(self.spec.step_weights(steps))
+        if steps not in self._step_weights:
+            with torch.inference_mode(mode=False):  # a gradient may pass by it later
+                weights = torch.tensor(self.spec.step_weights(steps)).to(self._goal_weights)
+            self._step_weights[steps] = weights
+        return weighted @ self._step_weights[steps]
 
 
 def goal_energy(predicted: Tensor, goal: Tensor) -> Tensor:

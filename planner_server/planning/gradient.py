@@ -84,5 +84,6 @@ class GradientPlanner(SearchingPlanner):
     @staticmethod
     def _slope(actions: Tensor, energies: Tensor) -> Tensor:
         """Return the gradient of every candidate's own energy; zero where there is none."""
-        (slope,) = torch.autograd.grad(energies[energies.isfinite()].sum(), actions)
+        finite = torch.where(energies.isfinite(), energies, 0.0)
+        (slope,) = torch.autograd.grad(finite.sum(), actions)
         return slope.nan_to_num(posinf=0.0, neginf=0.0)

@@ -20,15 +20,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from planner_server.planning.coordinates import Coordinates
+from planner_server.planning.fit_minimum import Region, lowest_points
 from planner_server.planning.planner import SearchingPlanner
 from planner_server.planning.rollouts import RolloutEngine
 from planner_server.planning.search import Search
 from planner_server.planning.token_fit import TokenFit
 
 _USUAL_COORDINATES = 4  # dx, dy, dz and the gripper, one step
-_POOL_ROUNDS = 3
-_POOL_CENTRES = 16
-_POOL_STD = 0.3  # of the region, for the first cloud of the pool; halved from one to the next
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -43,6 +41,8 @@ class SurrogateSettings:
         cloud_std: Standard deviation of the cloud, as a fraction of the region searched.
         shrink: Factor on the region from round to round (slower where there are more rounds); the first one is the
             whole box.
+        gripper_shrink: How fast the gripper's side of the region shrinks, as an exponent: 1 is as fast as the others,
+            0 not at all. Its effect is small, so it is settled late.
         basins: Low points of the fit, apart from each other, that the second round asks about.
         basins_decay: Factor on their number from round to round.
         separation: How far apart they are, as a fraction of the region.
@@ -59,15 +59,16 @@ class SurrogateSettings:
     cloud: Annotated[int, Field(ge=1)] = 7
     cloud_std: Annotated[float, Field(gt=0)] = 0.35
     shrink: Annotated[float, Field(gt=0, le=1)] = 0.6
+    gripper_shrink: Annotated[float, Field(ge=0)] = 0.4
     basins: Annotated[int, Field(ge=1)] = 7
     basins_decay: Annotated[float, Field(ge=0, le=1)] = 0.6
     separation: Annotated[float, Field(ge=0)] = 0.35
     length: Annotated[float, Field(gt=0)] = 0.6
-    smoothing: Annotated[float, Field(gt=0)] = 0.01
+    smoothing: Annotated[float, Field(gt=0)] = 3e-3
     gripper_scale: Annotated[float, Field(gt=0)] = 0.12
     path_scale: Annotated[float, Field(gt=0)] = 0.4
-    pool: Annotated[int, Field(ge=_POOL_CENTRES)] = 256
-    fitted_values: Annotated[int, Field(ge=1)] = 512
+    pool: Annotated[int, Field(ge=16)] = 256
+    fitted_values: Annotated[int, Field(ge=1)] = 1024
 
 
 class SurrogatePlanner(SearchingPlanner):
@@ -117,34 +118,15 @@ class SurrogatePlanner(SearchingPlanner):
         """Return what to ask the model next, `[P, S, H, 7]`: low points of the fit, and a cloud around the lowest."""
         settings = self.settings
         radius = settings.shrink**progress
-        basins = round(settings.basins * settings.basins_decay**progress)
-        lowest = self._minimise(
-            fit, coordinates, search, radius, min(max(basins, 1), settings.cloud)
+        sides = coordinates.sides(radius, radius**settings.gripper_shrink)
+        basins = max(round(settings.basins * settings.basins_decay**progress), 1)
+        region = Region(
+            centre=coordinates.of(search.best_actions[:, None]),
+            sides=sides if progress else 2 * sides,  # the whole box at first, wherever the best is
+            points=min(basins, settings.cloud),
+            apart=settings.separation * radius if basins > 1 else 0.0,
         )
+        lowest = lowest_points(fit, coordinates, region, settings.pool)
         noise = coordinates.normal(settings.cloud - lowest.shape[1])
-        cloud = lowest[:, :1] + noise * settings.cloud_std * radius
+        cloud = lowest[:, :1] + noise * settings.cloud_std * sides
         return coordinates.actions(torch.cat([lowest, cloud], dim=1))
-
-    def _minimise(
-        self, fit: TokenFit, coordinates: Coordinates, search: Search, radius: float, basins: int
-    ) -> Tensor:
-        """Return low points `[P, basins, A]` of the fit within `radius` of the best candidate, the lowest first."""
-        settings = self.settings
-        centre = coordinates.of(search.best_actions[:, None])
-        low, high = (centre - radius).clamp(min=-1.0), (centre + radius).clamp(max=1.0)
-        if radius == 1.0:
-            low, high = torch.full_like(low, -1.0), torch.full_like(high, 1.0)
-        apart = settings.separation * radius if basins > 1 else 0.0
-        uniform = (coordinates.uniform(settings.pool) + 1) / 2
-        pool = coordinates.allowed(torch.cat([centre, low + (high - low) * uniform], dim=1))
-        energies = fit.energies(pool)
-        count = settings.pool // 2
-        for pool_round in range(_POOL_ROUNDS):
-            centres = coordinates.pick(pool, energies, _POOL_CENTRES, apart / 2)
-            std = _POOL_STD * 0.5**pool_round * (high - low) / 2
-            around = centres.repeat(1, -(-count // _POOL_CENTRES), 1)[:, :count]
-            noise = coordinates.normal(count) * std
-            cloud = coordinates.allowed((around + noise).clamp(low, high))
-            pool = torch.cat([pool, cloud], dim=1)
-            energies = torch.cat([energies, fit.energies(cloud)], dim=1)
-        return coordinates.pick(pool, energies, basins, apart)

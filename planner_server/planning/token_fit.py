@@ -100,9 +100,10 @@ class TokenFit:
         system = basis.new_zeros(len(basis), known + 1, known + 1, dtype=torch.float64)
         system[:, :known] = basis
         system[:, known, :known] = 1.0  # the coefficients of the known points sum to zero
-        system[:, range(known), range(known)] += self._smoothing
+        system.diagonal(dim1=1, dim2=2)[:, :known] += self._smoothing
         wanted = F.pad(values, (0, 0, 0, 1)).double()
-        coefficients: Tensor = torch.linalg.solve(system, wanted)
+        # Not `solve`, which waits for a GPU to say whether the matrix is singular; this one never is.
+        coefficients: Tensor = torch.linalg.solve_ex(system, wanted).result
         return coefficients.to(values)
 
     def _basis(self, points: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from planner_server.store.rows import (
 from planner_server.store.tables import events, goals, images, plans, sessions
 from planner_server.store.writer import Writer
 
-
 _READ_WAIT_S = 0.5
 
 
@@ -76,15 +75,6 @@ class Archive:
 
         return self.writer.put(write)
 
-    def save_progress(self, session: Session) -> Future[None]:
-        """Save what changes while a session goes on."""
-        session_id, values = session.id, progress_of(session)
-        return self.writer.put(
-            lambda connection: connection.execute(
-                update(sessions).where(sessions.c.id == session_id).values(values)
-            ).close()
-        )
-
     def end_session(self, session_id: str) -> Future[None]:
         """Note that a session is over; its plans and events stay until retention takes them."""
         values = {"ended_at": time.time()}
@@ -107,8 +97,12 @@ class Archive:
         def write(connection: Connection) -> None:
             connection.execute(insert(plans), [row])
             if progress is not None:
+                # Not where another replica has changed the session meanwhile: its order must not be undone.
+                is_mine = sessions.c.revision <= progress["revision"]
                 connection.execute(
-                    update(sessions).where(sessions.c.id == row["session_id"]).values(progress)
+                    update(sessions)
+                    .where(sessions.c.id == row["session_id"], is_mine)
+                    .values(progress)
                 )
 
         self.writer.put(write)

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Writer:
                     entry.write(connection)
         except (OperationalError, OSError) as error:
             self._keep(batch, error)
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a record has in it, the thread goes on
             if len(batch) == 1:
                 logger.error("a record is refused by the database and lost: %s", error)
                 self.lost += 1

@@ -1,18 +1,19 @@
 """A planner behind the wire, asked about recordings the way a robot asks it.
 
-One session, goals over HTTP, frames over ZMQ, each observation answered before the next is sent. What the wire does
-not carry, the energies of given actions, is asked for over HTTP; a server that does not know that question is
-remembered as such and not asked again.
+Each observation is answered before the next is sent. What would make it wait is done ahead, in another thread: frames
+are decoded, and the goals of the next steps go to the server, into another session than the one under way, while it
+plans. What the wire does not carry, the energies of given actions, is asked for over HTTP; a server that does not know
+that question is remembered as such and not asked again.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from itertools import chain
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import chain, cycle
 from types import TracebackType
 
 import numpy as np
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from robot_client.codec import encode_image
-from robot_client.errors import RobotClientError, ServerRefusedError, ServerUnreachableError
-from robot_client.planner_client import PlannerClient, ServerAddress
-from robot_client.protocol import MAX_GOALS, Act, ErrorReply, Observe
+from robot_client.errors import ServerRefusedError, ServerUnreachableError
+from robot_client.planner_client import ServerAddress
+from robot_client.protocol import MAX_GOALS, Welcome
+from robot_client.replay.remote_session import RemoteSession, refusals_of_data
 from robot_client.rest import RestClient, SessionOptions
 from trajectories.replay.engine import Answers
-from trajectories.replay.errors import ReplayError
-from trajectories.replay.judge import Answer, Energies
+from trajectories.replay.judge import Energies
 from trajectories.replay.prefetch import Prefetch
 from trajectories.replay.questions import Question
 from trajectories.replay.results import PlannerCard
@@ -36,23 +37,23 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]
 
-_ANSWER_TIMEOUT_S = 300.0
-_SILENCE_S = 15.0
-_POLL_S = 1.0
+_SESSIONS = 3  # one asked, one ready, one being made ready
 _UPLOAD_BYTES = 12 * 1024 * 1024
 _UNKNOWN_ENDPOINT = ("http_404", "http_405", "not_found", "method_not_allowed")
-_UNUSABLE_DATA = (
-    "invalid_request",
-    "invalid_state",
-    "invalid_frame",
-    "too_large",
-    "planner_failed",
-)
 _KEPT_IMAGES = 64
 
 
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Questions whose goals the server has."""
+
+    session: RemoteSession
+    questions: list[Question]
+    goal_ms: float
+
+
 class RemotePlanner:
-    """One session on one server; a `PlannerUnderTest`.
+    """A `PlannerUnderTest` on a server.
 
     Args:
         address: Where robots connect.
@@ -67,27 +68,26 @@ class RemotePlanner:
         self._rest = rest
         self._options = options
         self._label = label
-        self._client = PlannerClient(address)
-        self._card: PlannerCard | None = None
         self._address = address
+        self._sessions = [RemoteSession(address, rest, options) for _ in range(_SESSIONS)]
+        self._exit = ExitStack()
+        self._card: PlannerCard | None = None
         self._has_energies = True
         self._lock = threading.Lock()
         self._images: dict[int, tuple[Frame, bytes]] = {}
 
     def __enter__(self) -> Self:
-        """Open the session.
+        """Open the sessions.
 
         Raises:
             ServerUnreachableError, ServerRefusedError: With the remedy.
         """
-        session = self._rest.create_session(self._options)
-        try:
-            self._client.connect(session)
-            self._card = self._describe()
-        except RobotClientError:
-            self._client.close()
-            self._forget(session)
-            raise
+        with ExitStack() as stack:
+            for session in self._sessions:
+                welcome = session.open()
+                stack.callback(session.close)
+            self._card = self._describe(welcome)
+            self._exit = stack.pop_all()
         return self
 
     def __exit__(
@@ -96,45 +96,36 @@ class RemotePlanner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._client.close()  # says bye, which ends the session
+        self._exit.close()
 
     @property
     def card(self) -> PlannerCard:
         """Who answers and what its limits are."""
         if self._card is None:
-            raise ServerUnreachableError("the session is not open; enter the planner first")
+            raise ServerUnreachableError("no session is open; enter the planner first")
         return self._card
 
     def plan(self, questions: Iterator[Question]) -> Answers:
-        """Answer an episode's questions in order; goals are uploaded for several steps at once.
-
-        An episode begins with a greeting, from which sequence numbers count anew: the control step is the
-        number, and with it the seed, whichever episodes were asked about before.
+        """Answer an episode's questions in order.
 
         Raises:
             ReplayError: The server cannot do anything with this episode.
             ServerUnreachableError, ServerRefusedError: It answers nothing at all.
         """
-        self._client.reconnect()
-        ahead = Prefetch(self._prepared(questions), depth=2 * MAX_GOALS)
+        for session in self._sessions:
+            session.greet()
+        ahead = Prefetch(self._batches(questions), depth=_SESSIONS - 2)
         with closing(iter(ahead)) as ready:
-            for first in ready:
-                batch, images = _batch(first, ready)
-                with _refusals_of_data():
-                    begun_s = time.monotonic()
-                    self._rest.put_goals(self._client.session, images)
-                    goal_ms = 1e3 * (time.monotonic() - begun_s) / len(batch)
-                for index, question in enumerate(batch):
-                    with _refusals_of_data():
-                        answer = self._ask(question, index, goal_ms)
-                    yield question, answer
+            for batch in ready:
+                for index, question in enumerate(batch.questions):
+                    yield question, batch.session.ask(question, index, batch.goal_ms)
 
     def energies(self, frame: Frame, state: Array, goal: Frame, actions: Array) -> Energies | None:
         """Ask for the energies of `actions` `[S, H, 7]`; None where the server does not know the question."""
         if not self._has_energies:
             return None
         try:
-            with _refusals_of_data():
+            with refusals_of_data():
                 answer = self._rest.energies(self._png(frame), self._png(goal), state, actions)
         except ServerRefusedError as error:
             if error.code not in _UNKNOWN_ENDPOINT:
@@ -144,59 +135,27 @@ class RemotePlanner:
             return None
         return Energies(float(answer["energy_now"]), np.array(answer["energies"], dtype=np.float64))
 
-    def _prepared(self, questions: Iterator[Question]) -> Iterator[tuple[Question, bytes]]:
-        """Decode and compress, in the thread that runs ahead."""
-        for question in questions:
-            yield question, self._png(question.goal)
+    def _batches(self, questions: Iterator[Question]) -> Iterator[_Batch]:
+        """Decode, compress and upload; runs ahead in a thread of its own.
 
-    def _ask(self, question: Question, goal_index: int, goal_ms: float) -> Answer:
-        started_s = time.monotonic()
-        self._client.send_observation(
-            Observe(
-                session=self._client.session,
-                seq=question.span.step,
-                t_capture=started_s,
-                frame=question.frame,
-                state=question.state,
-                goal_index=goal_index,
-            )
-        )
-        act = self._wait(question, started_s + _ANSWER_TIMEOUT_S)
-        return Answer(
-            actions=act.actions,
-            energy_now=act.energy_now,
-            energy=act.energy,
-            energy_do_nothing=act.energy_do_nothing,
-            evaluations=act.evaluations,
-            encode_ms=act.encode_ms,
-            plan_ms=act.plan_ms,
-            queue_ms=act.queue_ms,
-            round_trip_ms=1e3 * (time.monotonic() - started_s),
-            goal_ms=goal_ms,
-            warnings=act.warnings,
-        )
+        Batches grow from one step on, so that the first plan does not wait for the frames of many.
+        """
+        most = 1
+        sessions = cycle(self._sessions)
+        for first in questions:
+            batch: list[Question] = []
+            images: list[bytes] = []
+            for question in chain([first], questions):
+                batch.append(question)
+                images.append(self._png(question.goal))
+                if len(batch) == most or sum(map(len, images)) > _UPLOAD_BYTES:
+                    break
+            session = next(sessions)
+            yield _Batch(session, batch, session.put_goals(images))
+            most = min(2 * most, MAX_GOALS)
 
-    def _wait(self, question: Question, deadline_s: float) -> Act:
-        place = f"{question.episode}, step {question.span.step}"
-        while time.monotonic() < deadline_s:
-            reply = self._client.poll_act(_POLL_S)
-            if isinstance(reply, Act) and reply.seq == question.span.step:
-                return reply
-            if isinstance(reply, ErrorReply):
-                raise ServerRefusedError(reply.code, f"step {question.span.step}: {reply.message}")
-            if self._client.silence_s() > _SILENCE_S:
-                raise ServerUnreachableError(
-                    f"{place}: the server at {self._address.endpoint} fell silent {_SILENCE_S:g} s ago; look at its "
-                    "log, start it again and replay anew"
-                )
-        raise ServerUnreachableError(
-            f"{place}: no plan after {_ANSWER_TIMEOUT_S:g} s; give the server a deadline (PLANNER_DEADLINE_MS)"
-        )
-
-    def _describe(self) -> PlannerCard:
-        model, welcome = self._rest.model(), self._client.welcome
-        if welcome is None:
-            raise ServerUnreachableError("the server welcomed nobody; connect again")
+    def _describe(self, welcome: Welcome) -> PlannerCard:
+        model = self._rest.model()
         limits = welcome.action_limits
         box = (*[limits.max_step_m] * 3, *[limits.max_rotation_rad] * 3, limits.max_gripper)
         return PlannerCard(
@@ -221,36 +180,3 @@ class RemotePlanner:
                 self._images.pop(next(iter(self._images)))
             self._images[id(frame)] = (frame, data)
         return data
-
-    def _forget(self, session: str) -> None:
-        try:
-            self._rest.delete_session(session)
-        except RobotClientError as error:
-            logger.debug("session %s stays until it is idle for too long: %s", session, error)
-
-
-def _batch(
-    first: tuple[Question, bytes], more: Iterator[tuple[Question, bytes]]
-) -> tuple[list[Question], list[bytes]]:
-    """Take as many questions as one upload of goals serves."""
-    batch: list[Question] = []
-    images: list[bytes] = []
-    size = 0
-    for question, image in chain([first], more):
-        batch.append(question)
-        images.append(image)
-        size += len(image)
-        if len(batch) == MAX_GOALS or size > _UPLOAD_BYTES:
-            break
-    return batch, images
-
-
-@contextmanager
-def _refusals_of_data() -> Iterator[None]:
-    """Tell what is wrong with the episode from what is wrong with the server."""
-    try:
-        yield
-    except ServerRefusedError as error:
-        if error.code not in _UNUSABLE_DATA:
-            raise
-        raise ReplayError(f"the server refuses it: {error}") from error

@@ -75,7 +75,7 @@ def faulty() -> Iterator[Callable[..., FaultyServer]]:
 def test_a_server_that_changes_the_ping_and_welcomes_nobody_is_found_out(
     faulty: Callable[..., FaultyServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("planner_server.conformance._ANSWER_S", 0.1)
+    monkeypatch.setattr("planner_server.conformance.conversation._ANSWER_S", 0.1)
 
     def answer(message: Message) -> Message | None:
         if isinstance(message, Ping):

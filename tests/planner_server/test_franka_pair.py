@@ -19,13 +19,14 @@ def move(shared_dir: Path) -> dict[str, Any]:
 
 
 def test_http_and_zmq_plan_the_same_real_move(
-    server_process: Any,
+    start_server: Callable[..., Any],
     robots: Callable[[str], Any],
     encode_png: Callable[[Any], bytes],
     move: dict[str, Any],
 ) -> None:
     (now, goal), state = move["frames"], move["states"][0]
-    with server_process.http() as http:
+    server = start_server().address
+    with server.http() as http:
         files = {"frame": encode_png(now), "goal": encode_png(goal)}
         data = {"state": json.dumps(state.tolist())}
         single = http.post("/v1/plan", data=data, files=files).raise_for_status().json()
@@ -33,7 +34,7 @@ def test_http_and_zmq_plan_the_same_real_move(
         http.put(
             f"/v1/sessions/{session}/goals", files=[("images", files["goal"])]
         ).raise_for_status()
-    robot = robots(server_process.zmq)
+    robot = robots(server.zmq)
     robot.greet(session)
     act = robot.ask(Observe(session=session, seq=0, t_capture=0.0, frame=now, state=state))
     assert isinstance(act, Act), act

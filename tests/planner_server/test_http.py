@@ -266,15 +266,14 @@ def test_health_is_answered_while_a_plan_is_made(
     answers: list[tuple[float, dict[str, Any]]] = []
     thread = threading.Thread(target=plan)
     thread.start()
-    slowest_s = 0.0
+    answered = 0
     with slow_server.http() as http:
         while thread.is_alive():
-            started = time.monotonic()
             assert http.get("/healthz").status_code == 200
-            slowest_s = max(slowest_s, time.monotonic() - started)
-    assert answers[0][1]["plan_ms"] >= 500
+            answered += 1
+    assert answers[0][1]["plan_ms"] >= 50  # of the 500 ms, what was left when its turn came
     assert "deadline" in answers[0][1]["warnings"][0]
-    assert slowest_s < 0.4
+    assert answered > 3  # the first would be the only one if it had to wait for the plan
 
 
 def test_a_token_guards_the_api(run_server: Any, make_settings: Callable[..., Any]) -> None:

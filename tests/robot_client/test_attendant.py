@@ -1,6 +1,7 @@
 """Asking the person beside the arm: only a clear yes is one, and nobody there is a no."""
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -60,6 +61,16 @@ def test_while_a_person_thinks_the_conversation_goes_on(keyboard: BinaryIO, caps
     assert Console().consents("Go on?", wait)
     assert len(waited) == 3
     assert "Go on?" in capsys.readouterr().out
+
+
+def test_what_was_typed_before_the_question_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, terminal = os.openpty()
+    with os.fdopen(terminal, encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        os.write(ours, b"yes\n")
+        assert select.select([stdin], [], [], 20.0)[0]
+        assert not Console().consents("Recover?", lambda _: (os.write(ours, b"no\n"), None)[1])
+    os.close(ours)
 
 
 def test_nobody_there_takes_the_safe_answer() -> None:

@@ -1,5 +1,6 @@
 """How a task is run: overlapped, in chunks, step by step, with retries; and what ends it."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from robot_client.cameras.camera import CapturedFrame
 from robot_client.cameras.testcard import TestCard
 from robot_client.errors import GripperStuckError, ReflexError
 from robot_client.loop import LoopOptions
-from robot_client.protocol import Observe
+from robot_client.protocol import Observe, Pause, Resume
 from robot_client.records import Event
 from robot_client.tasks import SubGoal, Success, Task
 from tests.robot_client.conftest import PERIOD_S, TASK, WatchedArm
@@ -75,6 +76,17 @@ def test_with_overlap_an_arm_that_did_not_arrive_does_not_follow_the_plan(stand_
     assert end.missed == 1
 
 
+def test_with_overlap_an_imagined_arrival_is_looked_at_before_it_counts(stand_in: Any) -> None:
+    def small_ahead(observe: Observe, send: Send) -> None:
+        step = 0.0 if observe.committed is not None else 1.0
+        send(stand_in.act(observe, actions=step * stand_in.step[None]).encode())
+
+    stand_in.on_observe = small_ahead
+    end, records = run(stand_in, WatchedArm(), options=LoopOptions(overlap=True))
+    assert (end.is_complete, end.steps) == (True, 3)
+    assert [record.is_executed for record in records] == [True, False] * 2 + [True]
+
+
 def test_overlap_and_chunks_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="chunk must be 1"):
         LoopOptions(overlap=True, chunk=2)
@@ -93,6 +105,71 @@ def test_a_chunk_of_actions_is_executed_from_one_look(stand_in: Any) -> None:
     assert len(stand_in.observed) == 3
     assert arm.names() == ["move"] * 5 + ["stop"]
     assert sum(record.is_executed for record in records) == 5
+
+
+def test_the_rest_of_a_chunk_is_not_executed_once_the_server_falls_silent(stand_in: Any) -> None:
+    def last_words(observe: Observe, send: Send) -> None:
+        actions = np.tile(stand_in.step, (5, 1))
+        send(stand_in.act(observe, actions=actions, predicted_states=actions).encode())
+        stand_in._handle = lambda peer, message: None  # no pong either
+
+    stand_in.on_observe = last_words
+    arm = WatchedArm()
+    task = TASK.model_copy(update={"sub_goals": (SubGoal(name="a", max_steps=5),)})
+    end, _ = run(stand_in, arm, task, options=LoopOptions(chunk=5))
+    assert not end.is_complete
+    # Silence is known for one as soon as it has lasted a period, which a second motion may begin before.
+    assert 1 <= arm.names().count("move") <= 2
+
+
+def test_the_rest_of_a_chunk_is_void_after_a_pause_and_resume(stand_in: Any) -> None:
+    def interrupted(observe: Observe, send: Send) -> None:
+        actions = np.tile(stand_in.step, (3, 1))
+        send(stand_in.act(observe, actions=actions, predicted_states=actions).encode())
+        if observe.seq == 1:
+            stand_in.push(Pause("s1", 1))
+            stand_in.push(Resume("s1", 2))
+
+    stand_in.on_observe = interrupted
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm, options=LoopOptions(chunk=3))
+    assert end.is_complete
+    assert len(stand_in.observed) >= 2
+
+
+def test_an_arm_that_did_not_arrive_ends_its_chunk(stand_in: Any) -> None:
+    class Short(WatchedArm):
+        def move_to(self, pose: np.ndarray, duration_s: float) -> None:
+            super().move_to(pose - np.array([0.05, 0, 0, 0, 0, 0, 0]), duration_s)
+
+    def three(observe: Observe, send: Send) -> None:
+        actions = np.tile(stand_in.step, (3, 1))
+        send(stand_in.act(observe, actions=actions, predicted_states=actions).encode())
+
+    stand_in.on_observe = three
+    end, _ = run(stand_in, Short(), options=LoopOptions(chunk=3))
+    assert (end.is_complete, end.steps) == (True, 3)
+    assert len(stand_in.observed) == 3  # one look for every action
+
+
+def test_the_gripper_does_not_move_while_the_session_is_paused(stand_in: Any) -> None:
+    def pause(observe: Observe, send: Send) -> None:
+        stand_in.answer(observe, send)
+        if observe.goal_index == 0:
+            stand_in.push(Pause("s1", 1))
+            threading.Timer(5 * PERIOD_S, resume).start()
+
+    def resume() -> None:
+        resumed.append(time.monotonic())
+        stand_in.push(Resume("s1", 2))
+
+    resumed: list[float] = []
+    stand_in.on_observe = pause
+    goals = (SubGoal(name="a", max_steps=1, gripper_after="close"), SubGoal(name="b", max_steps=1))
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm, TASK.model_copy(update={"sub_goals": goals}))
+    assert end.is_complete
+    assert arm.time_of("grasp") > resumed[0]
 
 
 def test_the_operators_key_lets_each_step_pass_or_not(stand_in: Any) -> None:

@@ -100,6 +100,25 @@ def test_a_repeated_order_is_acknowledged_again_and_obeyed_once(stand_in: Any) -
     assert [event.kind for event in events].count("pause") == 1
 
 
+def test_a_server_that_counts_its_orders_anew_is_obeyed(stand_in: Any) -> None:
+    def forget_then_stop(observe: Observe, send: Send) -> None:
+        if observe.session == "s1" and observe.seq == 1:
+            for order in (Pause("s1", 4), Resume("s1", 5)):
+                send(order.encode())
+        elif observe.session == "s1":
+            stand_in.known_sessions.discard("s1")
+            stand_in.known_sessions.update(("x", "y"))  # the next one is not called s1 again
+            send(ErrorReply("unknown_session", "the server was restarted", observe.seq).encode())
+        else:
+            send(Stop(observe.session, 1, "fire").encode())
+
+    stand_in.on_observe = forget_then_stop
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm)
+    assert "fire" in end.reason
+    assert "move" not in arm.names()
+
+
 def test_an_order_for_another_session_is_passed_over(stand_in: Any) -> None:
     def mislead(observe: Observe, send: Send) -> None:
         send(Stop("another", 1).encode())

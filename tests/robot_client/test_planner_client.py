@@ -132,8 +132,8 @@ def test_waiting_for_a_plan_ends_with_the_time_allowed(
 def test_a_slow_server_is_heard_and_a_dead_one_is_not(stand_in: Any, client: PlannerClient) -> None:
     stand_in.on_observe = lambda observe, send: None
     client.send_observation(observation(client, 1))
-    client.poll_act(0.4)
-    assert client.silence_s() < 0.2
+    client.poll_act(1.5)
+    assert client.silence_s() < 1.0
     stand_in.die()
     client.poll_act(0.4)
     assert client.silence_s() > 0.3

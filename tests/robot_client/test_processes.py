@@ -63,6 +63,6 @@ def test_a_program_deaf_to_sigterm_is_killed(
     with child(tmp_path, program) as running:
         running.wait_until(lambda: "deaf" in running.output(), 10.0)
         started = time.monotonic()
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 20.0
     assert running._process is not None
     assert running._process.poll() is not None

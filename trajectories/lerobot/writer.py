@@ -114,6 +114,7 @@ class LeRobotWriter:
             return
         if self._staged:
             self._publish()
+        shutil.rmtree(self._stage)
         self._lock.close()
 
     def _features(self, episode: Episode, columns: Mapping[str, Array]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trajectories.poses import POSITION
+from trajectories.poses import POSITION, ROTATION, compose
 from trajectories.replay.contact_sheet import Thumbnail
 from trajectories.replay.report.svg import Plot, Range, arrow, jpeg_uri, span_of
 from trajectories.replay.report.words import DEGREES, QUANTITIES, STEP_QUANTITIES, count, run_colour
-from trajectories.replay.results import PLAN, EpisodeResult, ReplayResult, StepResult
+from trajectories.replay.results import PLAN, EpisodeResult, ReplayResult, Row, StepResult
 
 Array = NDArray[np.float64]
 
@@ -28,7 +28,6 @@ _AXES = (
 )
 _SHOWN_AXES = (0, 1, 2, 6, 3, 4, 5)
 _ROTATIONS = (3, 4, 5)
-_GRIPPER = 6
 _COMPASS_PX = 30.0
 
 
@@ -202,13 +201,14 @@ def _axis(runs: Sequence[Sequence[StepResult]], axis: int) -> str:
         states = np.unwrap(states)
     recorded = scale * states
     ends = [
-        (run_colour(index), scale * (states + [_net(step.planned)[axis] for step in run]))
+        (
+            run_colour(index),
+            recorded + scale * _moved([(step, step.planned) for step in run])[:, axis],
+        )
         for index, run in enumerate(runs)
     ]
-    after = scale * (states + [_net(step.recorded)[axis] for step in steps])
+    after = recorded + scale * _moved([(step, step.recorded[:1]) for step in steps])[:, axis]
     width_s = _step_s(steps)
-    if axis == _GRIPPER:
-        ends = [(colour, each.clip(0.0, 1.0)) for colour, each in ends]
     values = [*recorded, *after, *(value for _, each in ends for value in each)]
     plot = Plot(
         320,
@@ -221,14 +221,16 @@ def _axis(runs: Sequence[Sequence[StepResult]], axis: int) -> str:
         bottom=20,
         ticks=4,
     )
-    track = []  # to the next recorded row, also where not every step was asked about
-    for step, start in zip(steps, recorded, strict=True):
-        moved = scale * step.recorded[0][axis]
-        track += [
-            (step.time_s, float(start)),
-            (step.time_s + width_s, float(start) + moved),
-        ]
-    plot.line(track, "recorded")
+    # To the next recorded row, also where not every step was asked about.
+    pieces = zip(steps, recorded, after, strict=True)
+    plot.line(
+        [
+            point
+            for step, start, end in pieces
+            for point in ((step.time_s, float(start)), (step.time_s + width_s, float(end)))
+        ],
+        "recorded",
+    )
     for colour, each in ends:
         for step, start, end in zip(steps, recorded, each, strict=True):
             reach_s = step.time_s + width_s * len(step.planned)
@@ -238,6 +240,19 @@ def _axis(runs: Sequence[Sequence[StepResult]], axis: int) -> str:
             )
             plot.dot((reach_s, float(end)), colour, 2, title)
     return f"<div><h3>{name}{f' [{unit}]' if unit else ''}</h3>{plot.render(f'{name} along time')}</div>"
+
+
+def _moved(steps: Sequence[tuple[StepResult, Sequence[Row]]]) -> Array:
+    """Return what actions change of the pose they start from, `[S, 7]`; Euler angles by the shorter way."""
+    changes = []
+    for step, actions in steps:
+        start = pose = np.array(step.state)
+        for action in actions:
+            pose = compose(pose, np.array(action))
+        changes.append(pose - start)
+    moved = np.array(changes)
+    moved[:, ROTATION] = (moved[:, ROTATION] + np.pi) % (2 * np.pi) - np.pi
+    return moved
 
 
 def _at_least(span: Range, scale: float) -> Range:

@@ -1,23 +1,27 @@
-"""Does a server keep the protocol? Checks any server over real sockets; it need not be this one.
+"""The rules of docs/protocol.md that can be seen from outside: each is a function that raises `BrokenRuleError`.
 
-Every rule of docs/protocol.md that can be seen from outside is a function here that raises `BrokenRuleError` with what
-was seen instead. Knows the wire protocol, and nothing of the server.
+Knows the wire protocol, and nothing of the server.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import msgpack
 import numpy as np
-import zmq
 
+from planner_server.conformance.conversation import (
+    BrokenRuleError,
+    Connection,
+    Target,
+    connected,
+    expect,
+    expect_error,
+)
 from robot_client.errors import RobotClientError
 from robot_client.protocol import (
     MAX_MESSAGE_BYTES,
@@ -26,105 +30,14 @@ from robot_client.protocol import (
     Bye,
     ErrorReply,
     Hello,
-    Message,
     Observe,
     Ping,
     Pong,
-    Welcome,
-    decode,
 )
 from robot_client.rest import RestClient, SessionOptions
 
-_ANSWER_S = 10.0
 _PING_S = 1.0
 _STATE = (0.5, 0.0, 0.35, 3.1416, 0.0, 0.0, 0.0)
-
-
-class BrokenRuleError(Exception):
-    """A rule is not kept; the message says what was seen."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The server to be tested.
-
-    Attributes:
-        endpoint: Where robots connect.
-        http: URL of the HTTP API; None leaves out what needs goals.
-        token: Secret with the role operate, where it wants one.
-    """
-
-    endpoint: str
-    http: str | None = None
-    token: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """One rule, and what is wrong with it; None where it is kept."""
-
-    rule: str
-    problem: str | None
-
-
-class Connection:
-    """A DEALER that says one thing at a time."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.connect(target.endpoint)
-
-    def close(self) -> None:
-        """Free the socket."""
-        self._context.destroy(linger=0)
-
-    def send(self, message: Message | bytes) -> None:
-        """Send a message, or bytes that shall be none."""
-        self._socket.send(message if isinstance(message, bytes) else message.encode())
-
-    def send_parts(self, parts: list[bytes]) -> None:
-        """Send several parts, which the protocol does not know."""
-        self._socket.send_multipart(parts)
-
-    def hear(self, time_s: float = _ANSWER_S) -> Message | None:
-        """Return the next message, or None."""
-        if not self._socket.poll(round(1000 * time_s)):
-            return None
-        try:
-            return decode(self._socket.recv())
-        except RobotClientError as error:
-            raise BrokenRuleError(f"the server sent what is no message: {error}") from error
-
-    def ask(self, message: Message | bytes) -> Message:
-        """Send and wait for the answer."""
-        self.send(message)
-        answer = self.hear()
-        if answer is None:
-            raise BrokenRuleError(f"no answer within {_ANSWER_S:g} s")
-        return answer
-
-    def greet(self, session: str | None = None, instance: str | None = None) -> Welcome:
-        """Say hello."""
-        hello = Hello(
-            protocol=1,
-            client="conformance",
-            token=self._target.token,
-            session=session,
-            instance=instance,
-        )
-        welcome: Welcome = expect(self.ask(hello), Welcome)
-        return welcome
-
-    def ping(self) -> float:
-        """Return the time to the pong [s]; nothing else may be under way."""
-        started_s = time.monotonic()
-        pong = expect(self.ask(Ping(t=12.5)), Pong)
-        if pong.t != 12.5:
-            raise BrokenRuleError(f"ping {{t: 12.5}} came back as t = {pong.t}")
-        return time.monotonic() - started_s
-
 
 Check = Callable[[Target, Connection], None]
 _CHECKS: list[tuple[str, bool, Check]] = []
@@ -140,6 +53,14 @@ def rule(text: str, *, needs_goals: bool = False) -> Callable[[Check], Check]:
     return register
 
 
+@dataclass(frozen=True)
+class Result:
+    """One rule, and what is wrong with it; None where it is kept."""
+
+    rule: str
+    problem: str | None
+
+
 def run_checks(target: Target) -> list[Result]:
     """Check every rule that the target's addresses allow to check."""
     return [
@@ -150,39 +71,12 @@ def run_checks(target: Target) -> list[Result]:
 
 
 def _problem(target: Target, check: Check) -> str | None:
-    with _connected(target) as connection:
+    with connected(target) as connection:
         try:
             check(target, connection)
         except (BrokenRuleError, RobotClientError) as error:
             return str(error)
     return None
-
-
-@contextmanager
-def _connected(target: Target) -> Iterator[Connection]:
-    connection = Connection(target)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def expect(message: Message, kind: type[Any]) -> Any:
-    """Return the message if it is of a kind."""
-    if not isinstance(message, kind):
-        said = f"error {message.code}" if isinstance(message, ErrorReply) else message.TYPE
-        raise BrokenRuleError(f"expected {kind.TYPE}, got {said}")
-    return message
-
-
-def expect_error(message: Message, *codes: str) -> ErrorReply:
-    """Return the message if it is an error of one of some codes."""
-    reply: ErrorReply = expect(message, ErrorReply)
-    if reply.code not in codes:
-        raise BrokenRuleError(
-            f"expected error {' or '.join(codes)}, got {reply.code}: {reply.message}"
-        )
-    return reply
 
 
 def observe(session: str, seq: int, **changes: Any) -> Observe:
@@ -259,7 +153,7 @@ def _(_: Target, connection: Connection) -> None:
     "a message beyond 16 MiB is answered with too_large, or the connection is cut, and nobody else notices"
 )
 def _(target: Target, connection: Connection) -> None:
-    with _connected(target) as other:
+    with connected(target) as other:
         connection.send(bytes(MAX_MESSAGE_BYTES + 1))
         answer = connection.hear()
         if answer is not None:
@@ -276,7 +170,7 @@ def _(_: Target, connection: Connection) -> None:
 
 @rule("an observation before hello is refused with unauthorised")
 def _(target: Target, connection: Connection) -> None:
-    with _connected(target) as other:
+    with connected(target) as other:
         session = other.greet().session
         expect_error(connection.ask(observe(session, 0)), "unauthorised")
 
@@ -309,7 +203,7 @@ def _(_: Target, connection: Connection) -> None:
 @rule("a second client cannot claim a session whose holder is alive")
 def _(target: Target, connection: Connection) -> None:
     session = connection.greet(instance=secrets.token_hex(4)).session
-    with _connected(target) as other:
+    with connected(target) as other:
         hello = Hello(1, "conformance", target.token, session, secrets.token_hex(4))
         expect_error(other.ask(hello), "session_taken")
     expect_error(connection.ask(observe(session, 0)), "no_goal")
@@ -319,7 +213,7 @@ def _(target: Target, connection: Connection) -> None:
 def _(target: Target, connection: Connection) -> None:
     me = secrets.token_hex(4)
     session = connection.greet(instance=me).session
-    with _connected(target) as again:
+    with connected(target) as again:
         if again.greet(session, me).session != session:
             raise BrokenRuleError("it got another session")
 
@@ -360,7 +254,7 @@ def _(target: Target, connection: Connection) -> None:
 def _(target: Target, connection: Connection) -> None:
     session = _session_with_goal(target)
     connection.greet(session)
-    with _connected(target) as other:
+    with connected(target) as other:
         for seq in range(20):
             connection.send(observe(session, seq))
         if other.ping() > _PING_S:
