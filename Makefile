@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 SYSTEM_STAMP := $(VENV)/.system-packages
 TASK ?= reach
 SEED ?= 0
+SERVE ?= configs/serve/cpu.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -31,6 +32,10 @@ demo: setup ## Move a simulated Franka to a goal image (TASK=reach|grasp|pick_an
 
 serve: setup ## Serve the shipped model on http://127.0.0.1:8000 and tcp://127.0.0.1:5555
 	$(BIN)/uvicorn planner_server.app:app
+
+serve-ray: setup ## Serve several replicas of the shipped model with Ray Serve (SERVE=configs/serve/cpu.yaml)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale]'
+	$(BIN)/serve run $(SERVE)
 
 test: setup ## Run the default tests (a few minutes, no GPU, no robot)
 	$(BIN)/python -m pytest $(ARGS)
