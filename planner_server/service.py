@@ -143,9 +143,19 @@ class PlannerService:
     def forget(self, session: Session, actor: str) -> Future[None]:
         """Note that a session, which is gone from the store, is over."""
         self.archive.note("session_ended", session.id, actor)
+        self._end_streams(session, actor)
+        return self.archive.end_session(session.id)
+
+    def forget_idle(self, session: Session) -> Future[None]:
+        """Let go of a session that nobody used here; another replica may have its robot, and then it goes on."""
+        if not self.archive.is_shared:
+            return self.forget(session, "idle")
+        self._end_streams(session, "idle")
+        return self.archive.end_session(session.id, unused_s=self.idle_s)
+
+    def _end_streams(self, session: Session, actor: str) -> None:
         self.streams.publish(session.id, "end", {"actor": actor})
         self.streams.end(session.id)
-        return self.archive.end_session(session.id)
 
     def give_order(self, session: Session, state: str, reason: str, actor: str) -> Future[None]:
         """Pause, resume or stop the robot of a session; its door tells it."""
@@ -279,6 +289,7 @@ class PlannerService:
             session = known[session_id]
             if has_ended:
                 self.sessions.drop(session)
+                self.streams.end(session_id)
             elif revision > session.revision:
                 stored = await asyncio.to_thread(self.archive.find_session, session_id, self.idle_s)
                 if stored is not None:

@@ -188,7 +188,7 @@ def _streams_end_on_signal(streams: Streams) -> Iterator[None]:
 
 def _forget(service: PlannerService, session: Session) -> None:
     logger.info("session %s was idle for too long", session.id)
-    service.forget(session, "idle")
+    service.forget_idle(session)
 
 
 def _rates(per_s: float) -> RateLimiter:

@@ -75,14 +75,18 @@ class Archive:
 
         return self.writer.put(write)
 
-    def end_session(self, session_id: str) -> Future[None]:
-        """Note that a session is over; its plans and events stay until retention takes them."""
-        values = {"ended_at": time.time()}
-        return self.writer.put(
-            lambda connection: connection.execute(
-                update(sessions).where(sessions.c.id == session_id).values(values)
-            ).close()
-        )
+    def end_session(self, session_id: str, unused_s: float = 0.0) -> Future[None]:
+        """Note that a session is over; its plans and events stay until retention takes them.
+
+        Args:
+            session_id: Which one.
+            unused_s: Leave it alone where it was used within this time [s], by another replica for example.
+        """
+        now = time.time()
+        ended = update(sessions).where(sessions.c.id == session_id).values(ended_at=now)
+        if unused_s > 0:
+            ended = ended.where(sessions.c.used_at <= now - unused_s)
+        return self.writer.put(lambda connection: connection.execute(ended).close())
 
     def save_plan(self, session: Session | None, seq: int | None, record: dict[str, Any]) -> None:
         """Save a plan and, where it belongs to one, the session's progress."""

@@ -166,7 +166,11 @@ class FrankyArm:
         """Whether any joint turned faster than `_RESTING_RAD_S` between this call and the last.
 
         From positions, not from the reported velocities: those chatter on a simulated arm at rest.
+
+        Raises:
+            ReflexError: It has stopped itself; an arm at rest for that reason has not arrived.
         """
+        self._check_errors()
         joints_rad, now = np.array(self._robot_state().q), time.monotonic()
         if self._joints_before is None:
             self._joints_before = joints_rad, now
@@ -245,6 +249,14 @@ class FrankyArm:
                 f"the arm at {self._host} was lost: {error}. Look at it, check power, cable and "
                 "FCI, then run again."
             ) from error
+
+    def _check_errors(self) -> None:
+        """Raise `ReflexError` where the arm reports errors: a motion under way tells nobody else of its end."""
+        state = self._robot_state()
+        with self._reading:
+            has_errors = self._connected().has_errors
+        if has_errors:
+            raise ReflexError(f"the arm at {self._host} stopped itself: {state.current_errors}.")
 
     def _knock(self) -> None:
         """Fail within `_CONNECT_TIMEOUT_S`; libfranka itself would wait for the system's limit."""

@@ -120,6 +120,21 @@ def test_a_plan_of_one_replica_does_not_undo_the_order_of_another(archive: Archi
     assert (stored.state, stored.order_number, stored.revision) == (PAUSED, 1, there.revision)
 
 
+def test_a_session_that_another_replica_uses_is_not_ended_as_idle(archive: Archive) -> None:
+    archive.save_session(session())
+    archive.end_session("s1", unused_s=IDLE_S)
+    written(archive)
+    assert archive.find_session("s1", IDLE_S) is not None
+    archive.writer.put(
+        lambda connection: connection.execute(
+            text("UPDATE sessions SET used_at = used_at - 7200")
+        ).close()
+    )
+    archive.end_session("s1", unused_s=IDLE_S)
+    written(archive)
+    assert archive.revisions(["s1"])["s1"][1]
+
+
 def test_a_record_that_cannot_be_written_is_lost_alone(archive: Archive) -> None:
     def broken(_: Any) -> None:
         raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")

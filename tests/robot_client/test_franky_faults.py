@@ -135,3 +135,15 @@ def test_every_motion_carries_the_reaction_that_yields_to_a_force(
     stiff._robot = robot
     stiff.move_to(POSE, 1.0)
     assert robot.moved[1].reactions == []
+
+
+def test_an_arm_that_stopped_itself_on_the_way_has_not_come_to_rest(
+    arm: FrankyArm, robot: ScriptedRobot
+) -> None:
+    arm.move_to(POSE, 1.0)
+    assert arm.is_moving()
+    robot.has_errors = True
+    with pytest.raises(ReflexError, match="cartesian_reflex"):
+        arm.is_moving()
+    arm.recover()
+    arm.is_moving()
