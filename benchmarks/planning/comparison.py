@@ -24,6 +24,18 @@ from planner_server.planning import (
 Array = NDArray[np.float64]
 
 PUBLISHED = "cem 800 x 10 (published)"
+THOROUGH = {
+    "design": 64,
+    "rounds": 8,
+    "cloud": 12,
+    "basins": 12,
+    "shrink": 0.68,
+    "basins_decay": 0.68,
+    "fitted_values": 2048,
+    "smoothing": 1e-3,
+    "pool": 512,
+}
+"""Options of `surrogate` with twice its evaluations."""
 _RESAMPLES = 2000
 _CONFIDENCE = (2.5, 97.5)
 
@@ -52,13 +64,17 @@ def contenders() -> list[Contender]:
     ]
     return [
         *as_they_come,
+        Contender("surrogate, thorough", "surrogate", THOROUGH),
+        Contender("surrogate, one basin", "surrogate", {"basins": 1}),
         Contender("cem 100 x 10", "cem", {"candidates": 100}),
         Contender(PUBLISHED, "cem", {}),
     ]
 
 
 LONG = Contender(
-    "long reference run", "surrogate", {"design": 96, "rounds": 6, "cloud": 48, "shrink": 0.6}
+    "long reference run",
+    "surrogate",
+    {"design": 192, "rounds": 14, "cloud": 32, "basins": 16, "shrink": 0.8, "basins_decay": 0.85},
 )
 """Part of what is best known; not a row."""
 

@@ -14,7 +14,11 @@ from models.world_model import WorldModel
 from planner_server.planning import PlanningProblem, RolloutEngine
 
 SCALED: dict[str, Callable[[int], dict[str, Any]]] = {
-    "surrogate": lambda n: {"design": n // 3, "cloud": n // 6, "rounds": 4},
+    "surrogate": lambda n: {
+        "design": round(0.45 * n),
+        "cloud": round(0.0875 * n),
+        "basins": round(0.0875 * n),
+    },
     "icem": lambda n: {"uniform_candidates": n // 2, "cloud_candidates": n // 5},
     "mppi": lambda n: {"first_candidates": n // 4, "candidates": n // 8, "iterations": 6},
     "gradient": lambda n: {"screened": n // 3, "starts": max(1, n // 30), "steps": 20},

@@ -47,6 +47,23 @@ class Address:
     def http(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30.0, **options)
 
+    def wait_for_observations(self, session: str, count: int = 1, timeout_s: float = 30.0) -> None:
+        """Return once so many observations of a session have arrived."""
+        deadline = time.monotonic() + timeout_s
+        with self.http() as http:
+            while http.get(f"/v1/sessions/{session}").json()["observations"] < count:
+                assert time.monotonic() < deadline, "the observations did not arrive"
+                time.sleep(0.01)
+
+    def wait_until_planning(self, session: str, timeout_s: float = 30.0) -> None:
+        """Return once the plan for a session's first observation has begun, where no other waits."""
+        self.wait_for_observations(session, 1, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self.http() as http:
+            while "planner_waiting_requests 0.0" not in http.get("/metrics").text:
+                assert time.monotonic() < deadline, "the plan never began"
+                time.sleep(0.01)
+
 
 class Robot:
     """A DEALER that speaks the protocol, one message at a time."""
@@ -301,12 +318,13 @@ def pose() -> list[float]:
 
 
 @pytest.fixture
-def session_with_goal(goal_png: bytes) -> Callable[[Address], str]:
-    """Create a session on a server and give it one goal."""
+def session_with_goal(goal_png: bytes) -> Callable[..., str]:
+    """Create a session on a server, with its own planning options if any, and give it one goal."""
 
-    def create(address: Address) -> str:
+    def create(address: Address, **options: Any) -> str:
         with address.http() as http:
-            session = str(http.post("/v1/sessions").raise_for_status().json()["id"])
+            made = http.post("/v1/sessions", json=options or None).raise_for_status()
+            session = str(made.json()["id"])
             kind = {"Content-Type": "image/png"}
             answer = http.put(f"/v1/sessions/{session}/goals", content=goal_png, headers=kind)
             answer.raise_for_status()

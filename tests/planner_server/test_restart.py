@@ -48,8 +48,10 @@ def test_a_server_killed_in_the_middle_of_a_plan_goes_on_where_it_was(
     assert isinstance(before, Act)
     other = session_with_goal(server.address)
     httpx.post(f"{server.address.url}/v1/sessions/{other}/pause").raise_for_status()
-    robot.send(observation(session, seq=1))
-    time.sleep(0.3)  # its plan is under way
+    cut_off = session_with_goal(server.address, deadline_ms=10_000)
+    robot.greet(cut_off)
+    robot.send(observation(cut_off, seq=0))
+    server.address.wait_until_planning(cut_off)
     server.stop(signal.SIGKILL)
 
     server = start_server(**place)
@@ -71,7 +73,8 @@ def test_a_server_killed_in_the_middle_of_a_plan_goes_on_where_it_was(
     assert isinstance(after, Act)
     assert after.energy_now == pytest.approx(before.energy_now, rel=1e-4)
     seqs = [plan["seq"] for plan in get(server.address, f"/v1/sessions/{session}/plans")["plans"]]
-    assert seqs == [0, 0]  # of both lives; the plan that was cut off is in neither
+    assert seqs == [0, 0]  # of both lives
+    assert get(server.address, f"/v1/sessions/{cut_off}/plans")["plans"] == []
     paused = robots(server.address.zmq)
     paused.send(Hello(protocol=1, client="t", session=other))
     replies = [paused.receive(), paused.receive()]
@@ -107,7 +110,7 @@ def test_a_server_that_is_asked_to_stop_drains_tells_robots_and_ends_streams(
     watcher.start()
     assert listening.wait(20)
     robot.send(observation(session))
-    time.sleep(0.2)
+    server.address.wait_for_observations(session)
     assert server.stop() == -signal.SIGTERM  # uvicorn ends by the signal that it was sent
     watcher.join(20)
     assert not watcher.is_alive()

@@ -273,7 +273,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_time(tmp_path: Path) 
         archive.save_plan(session(), seq, {})
     assert time.monotonic() - started < 10.0  # nobody waits for the disk
     assert not writer.flush(0.3)
-    assert writer.problem == "database or disk is full"
+    assert str(writer.problem) == "database or disk is full"
     faults.reason = None
     written(archive)
     assert (writer.problem, writer.lost) == (None, 0)

@@ -184,17 +184,26 @@ def test_only_the_newest_observation_is_planned(
     robot = robots(slow_server.zmq)
     robot.greet(session)
     robot.send(observation(session, seq=0))
-    time.sleep(0.1)  # its plan has begun
+    slow_server.wait_until_planning(session)
+    sent = time.monotonic()
     for seq in range(1, 21):
         robot.send(observation(session, seq=seq))
-    first, newest = robot.receive(), robot.receive()
-    assert (first.seq, first.dropped) == (0, 19)  # the burst overtook itself while this plan ran
-    assert (newest.seq, newest.dropped) == (20, 19)
-    assert newest.queue_ms > 100
+    acts = [robot.receive()]
+    while acts[-1].seq < 20:
+        acts.append(robot.receive())
+    waited_ms = 1e3 * (time.monotonic() - sent)
+    seqs = [act.seq for act in acts]
+    assert seqs[0] == 0
+    assert seqs == sorted(set(seqs))
+    # The burst overtook itself while the first plan ran; a stall may let a few of it through.
+    assert len(acts) <= 5
+    assert acts[-1].dropped == 21 - len(acts)
+    assert 0 < acts[-1].queue_ms < waited_ms
     assert robot.is_silent()
     with slow_server.http() as http:
         counters = http.get(f"/v1/sessions/{session}").json()
-    assert (counters["observations"], counters["plans"], counters["dropped"]) == (21, 2, 19)
+    assert counters["observations"] == 21
+    assert (counters["plans"], counters["dropped"]) == (len(acts), 21 - len(acts))
 
 
 def test_ping_is_answered_at_once_while_a_plan_is_made(
@@ -269,7 +278,8 @@ def test_a_server_that_stops_says_so_and_answers_what_waits(
             robot.greet(session)
         for session in sessions:
             robot.send(observation(session))
-        time.sleep(0.1)
+        for session in sessions:
+            address.wait_for_observations(session)
     replies = [robot.receive() for _ in range(3)]
     assert sorted(reply.TYPE for reply in replies) == ["act", "act", "closing"]
 

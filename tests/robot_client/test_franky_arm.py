@@ -115,14 +115,17 @@ def test_hold_and_stop_end_a_motion_and_another_may_follow(arm: FrankyArm, way: 
     wait_for_arrival(arm, start)
 
 
-def test_commands_return_within_milliseconds(arm: FrankyArm) -> None:
+def test_commands_return_long_before_the_motion_ends(arm: FrankyArm) -> None:
     target = arm.state().pose
-    target[0] += 0.02
+    target[0] += 0.05
     commands: list[Callable[[], None]] = [arm.hold, arm.grasp, arm.open_gripper]
-    for command in (lambda: arm.move_to(target, 1.0), *commands):
+    arm.move_to(target, 5.0)
+    assert np.linalg.norm(arm.state().pose[:3] - target[:3]) > 0.01
+    for command in commands:
         started = time.monotonic()
         command()
-        assert time.monotonic() - started < 1.0  # a motion takes longer
+        assert time.monotonic() - started < 3.0
+    assert np.linalg.norm(arm.state().pose[:3] - target[:3]) > 0.01  # the hold cut it short
     wait_for_gripper(arm)
 
 

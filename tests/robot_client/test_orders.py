@@ -23,7 +23,7 @@ def wait_until(is_so: Callable[[], object], timeout_s: float = 20.0) -> None:
 
 
 def test_a_pause_holds_the_arm_until_resume_and_both_are_acknowledged(stand_in: Any) -> None:
-    arm, events = WatchedArm(), []
+    arm, events = WatchedArm(), list[Event]()
     seen: list[int] = []
 
     def pause_at_two(observe: Observe, send: Send) -> None:
@@ -208,7 +208,7 @@ def test_a_server_that_restarts_is_waited_for_and_the_task_goes_on(
         restarted.append(time.monotonic())
 
     stand_in.on_observe = close_at_two
-    arm, events = WatchedArm(), []
+    arm, events = WatchedArm(), list[Event]()
     end, _ = run(stand_in, arm, on_event=events.append)
     assert end.is_complete
     assert end.steps == 3
