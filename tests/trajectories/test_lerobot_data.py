@@ -200,7 +200,7 @@ def test_two_writers_never_share_a_data_set(tmp_path, make_episode):
 @pytest.mark.parametrize(
     ("message", "changes"),
     [
-        ("as nothing; the data set has", dict(signals={})),
+        (r"; the data set has float32", dict(signals={})),
         ("which the data set has not", dict(views=("left", "right", "wrist"))),
         ("10.00 rows/s, the data set 5", dict(times_s=np.arange(12) / 10)),
     ],

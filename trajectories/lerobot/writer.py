@@ -126,7 +126,7 @@ class LeRobotWriter:
         wanted: dict[str, Any] = self._files.info["features"]
         if not wanted:
             return found | bookkeeping_features()
-        for name in wanted.keys() - set(BOOKKEEPING):
+        for name in sorted(wanted.keys() - set(BOOKKEEPING)):
             if _kind(found.get(name)) != _kind(wanted[name]):
                 raise InvalidEpisodeError(
                     f"{episode.name} has {name} as {_kind(found.get(name))}; "
