@@ -13,7 +13,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.hardware import hardware
 from benchmarks.policies import WorldModelPolicy
 from models.checkpoint import load_world_model
 from planner_server.planning import RolloutEngine, WorldModelDynamics, planners
@@ -176,7 +176,7 @@ def main() -> int:
     print_table(outcomes)
     document = {
         "command": " ".join(["python -m benchmarks.axes", *sys.argv[1:]]),
-        "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "workspace": dataclasses.asdict(WORKSPACE),
         "elapsed_s": round(time.monotonic() - started),
         "outcomes": [dataclasses.asdict(outcome) for outcome in outcomes],

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import platform
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.hardware import hardware
 from benchmarks.served import serving
 from robot_client.arms.dummy import DummyArm
 from robot_client.arms.sim import SimulatorOptions, SimulatorProcess
@@ -283,7 +283,7 @@ def main() -> int:
     print_table(rows)
     document = {
         "command": " ".join(["python -m benchmarks.client", *sys.argv[1:]]),
-        "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "python": platform.python_version(),
         "rows": [
             {"name": row.name, "target": row.target, "samples_ms": row.samples} for row in rows

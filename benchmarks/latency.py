@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import served
+from benchmarks.hardware import hardware
 from models.checkpoint import CONFIG_FILE
 from planner_server import __version__
 from planner_server.errors import StartupError
@@ -52,8 +53,6 @@ PLANNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "cem 800 x 10 (as published)": ("cem", {}),
 }
 BASELINE = "plan, cem 800 x 10 (as published), float32"
-
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -177,15 +176,6 @@ def _in_ms(value_ms: float) -> str:
     return f"{value_ms:,.0f} ms" if abs(value_ms) >= 100 else f"{value_ms:.2f} ms"
 
 
-def _hardware() -> str:
-    """Return the number and name of the processors, as Linux tells them."""
-    name = platform.processor() or platform.machine()
-    if _CPU_INFO.exists():
-        lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if "model name" in key), name)
-    return f"{os.cpu_count()} x {name}"
-
-
 def _measure(model: Path, effort: Effort) -> tuple[list[Row], dict[str, Any]]:
     """Return every row, and what the server says about the model it serves."""
     rows: list[Row] = []
@@ -218,10 +208,10 @@ def main() -> int:
     except (StartupError, RobotClientError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    print_table(rows, _hardware())
+    print_table(rows, hardware())
     document = {
         "command": " ".join(["python -m benchmarks.latency", *sys.argv[1:]]),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "load_before": load_before,
         "torch_threads": torch.get_num_threads(),
         "versions": {

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
-import gc
 import json
 import os
 import platform
@@ -30,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import reference_path
+from benchmarks import memory, reference_path
+from benchmarks.hardware import hardware
 from benchmarks.weights import LoadRow, time_loading, write_file
 from models.config import (
     ACPredictorConfig,
@@ -50,8 +49,6 @@ BASELINE = "published way, float32"
 _CLIP_FRAMES = 64
 _TIME_S = 1.0  # no further call of a row is begun after this
 _CALLS = 5
-_PROCESS = Path("/proc/self")
-_CPU_INFO = Path("/proc/cpuinfo")
 _MIB = 2**20
 
 
@@ -147,9 +144,9 @@ def _measure(work: str, way: str, do: Callable[[], Tensor]) -> tuple[Tensor, Row
     A call that takes long by itself needs no warming up: its first time counts.
     """
     with torch.inference_mode():
-        before = _reset_peak()
+        before = memory.reset_peak()
         result, seconds = _time(do)
-        peak = _peak() - before
+        peak = memory.peak() - before
         times = [seconds] if seconds > _TIME_S else []
         begun = time.monotonic()
         while len(times) < _CALLS and time.monotonic() - begun < _TIME_S and seconds <= _TIME_S:
@@ -163,31 +160,6 @@ def _time(do: Callable[[], Tensor]) -> tuple[Tensor, float]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return result, time.monotonic() - started
-
-
-def _reset_peak() -> int:
-    """Forget the largest memory so far, and return what is in use [bytes]."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    if hasattr(trim := ctypes.CDLL(None), "malloc_trim"):
-        trim.malloc_trim(0)  # what was freed before counts as free
-    (_PROCESS / "clear_refs").write_text("5")  # resets VmHWM
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated()
-    return _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    lines = (_PROCESS / "status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def measure_loading() -> Iterator[LoadRow]:
@@ -232,16 +204,6 @@ def print_tables(rows: Sequence[Row], loads: Sequence[LoadRow], title: str) -> N
     console.print(table)
 
 
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = platform.machine()
-    if _CPU_INFO.exists():
-        lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if "model name" in key), name)
-    return f"{os.cpu_count()} x {name}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and write `benchmarks/results/models.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__)
@@ -258,10 +220,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     batches = BATCHES[:1] if options.quick else (*BATCHES, *([FULL_BATCH] if options.full else []))
     rows = list(time_networks(model, batches))
     loads = [] if options.quick else list(measure_loading())
-    print_tables(rows, loads, f"{config.name} on {_hardware()}")
+    print_tables(rows, loads, f"{config.name} on {hardware()}")
     document: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.models", *(arguments or sys.argv[1:])]),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "load_before": load_before,
         "torch_threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

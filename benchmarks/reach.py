@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.hardware import hardware
 from benchmarks.policies import PixelPolicy, RandomPolicy, StillPolicy, WorldModelPolicy
 from models.checkpoint import load_world_model
 from models.world_model import WorldModel
@@ -191,7 +192,7 @@ def main() -> int:
     rows = print_table(outcomes)
     document = {
         "command": " ".join(["python -m benchmarks.reach", *sys.argv[1:]]),
-        "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "elapsed_s": round(time.monotonic() - started),

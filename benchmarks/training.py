@@ -27,6 +27,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.hardware import hardware
 from benchmarks.training_ways import (
     FRAMES,
     WAYS,
@@ -49,7 +50,6 @@ from training.windows import WindowSampler, WindowSettings
 from trajectories.shards import ShardWriter, open_shards
 
 RESULTS = Path("benchmarks/results")
-_CPU_INFO = Path("/proc/cpuinfo")
 _MIB = 2**20
 _BUDGET_S = 15.0
 _RANKS = (1, 2)
@@ -250,16 +250,6 @@ def _table_of_ways(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = platform.machine()
-    if _CPU_INFO.exists():
-        lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if "model name" in key), name)
-    return f"{os.cpu_count()} x {name}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and write `benchmarks/results/training.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
@@ -285,10 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     rates = list(measure_loading(size, options.budget / 5)) if "loading" in wanted else []
     scaling = list(measure_scaling(small(), _SCALED_STEPS)) if "scaling" in wanted else []
-    print_tables(rows, rates, scaling, _hardware())
+    print_tables(rows, rates, scaling, hardware())
     document: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.training", *(arguments or sys.argv[1:])]),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "load_before": load_before,
         "torch_threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

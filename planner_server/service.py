@@ -179,7 +179,7 @@ class PlannerService:
         """Wait a little for something to be on disk; a database that is away delays nobody for long."""
         try:
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(saved)), _SAVE_TIMEOUT_S)
-        except (asyncio.TimeoutError, Exception) as error:  # noqa: BLE001 - whatever the database says
+        except Exception as error:  # noqa: BLE001 - whatever the database says
             logger.warning("not saved yet: %s", self.archive.writer.problem or error)
             return False
         return True

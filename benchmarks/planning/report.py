@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.hardware import hardware
 from benchmarks.planning import curves, speed
 from benchmarks.planning.cases import FIRST_SEED
 from benchmarks.planning.published import Published
@@ -29,7 +30,6 @@ END = "<!-- end: written by `make bench-plan` -->"
 COMPARISON_COLUMNS = [
     "planner", "evaluations", "p50", "p90", "energy", "gap, median [95 %]", "gap, p90", "first action", "faster",
 ]  # fmt: skip
-_CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("torch", "numpy", "scipy", "mujoco")
 
 
@@ -46,17 +46,6 @@ def environment() -> dict[str, Any]:
         },
         "seed": FIRST_SEED,
     }
-
-
-def hardware() -> str:
-    """Return the name of the GPU, or number and name of the processors."""
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    name = platform.machine()
-    if _CPU_INFO.exists():
-        lines = (line.partition(":") for line in _CPU_INFO.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if "model name" in key), name)
-    return f"{os.cpu_count()} x {name}"
 
 
 def comparison_title(comparison: Comparison) -> str:
