@@ -38,8 +38,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--episodes", type=int, default=2000, help="default 2000")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--recipe", type=Path, help="YAML file such as configs/simulation/*.yaml")
+    parser.add_argument("--episodes", type=int, help="in place of the recipe's, by default 2000")
+    parser.add_argument("--seed", type=int, help="in place of the recipe's, by default 0")
     parser.add_argument("--workers", type=int, default=2, help="processes, default 2")
     parser.set_defaults(run=_generate)
 
@@ -72,11 +73,14 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from simulation.generate import Recipe, generate
+    from simulation.generate import generate
+    from simulation.recipe import load_recipe
 
     # An exception unwinds the pool; the default of SIGTERM would leave its workers writing on.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_TERMINATED))
-    recipe = Recipe(episodes=options.episodes, seed=options.seed)
+    given = {"episodes": options.episodes, "seed": options.seed}
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = load_recipe(options.recipe, changes)
     count = generate(options.output, recipe, options.workers)
     sys.stdout.write(f"{count} episodes written to {options.output}\n")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from simulation import demonstrations
 from simulation.demonstrations import Script
 from simulation.exploration import clear_pose, explore
+from simulation.recipe import Motion, Recipe
 from simulation.stepper import OfflineWorkcell
 from simulation.variation import OBJECT_X_M, OBJECT_Y_M, sample_variation
 
-EPISODE_LENGTH = 16
-CONTROL_PERIOD_S = 1.0
 STORED_SIZE = (128, 128)
-_EXPLORATION_SHARE = 0.5
-_NOISE_LEVELS_M = (0.0, 0.004, 0.01, 0.025)
-_SCRIPTS = ("grasp", "pick_and_place", "approach")
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Episode:
 
     frames: NDArray[np.uint8]
     states: NDArray[np.float64]
-    task: str
+    motion: Motion
 
 
 def halve(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -39,37 +35,73 @@ def halve(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((rows[:, 0::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
 
 
-def simulate_episode(seed: int, index: int) -> Episode:
-    """Simulate episode `index` of data set `seed`; nothing else influences the result."""
-    rng = np.random.default_rng([seed, index])
+def simulate_episode(recipe: Recipe, index: int) -> Episode:
+    """Simulate episode `index` of a data set; nothing else influences the result."""
+    rng = np.random.default_rng([recipe.seed, index])
     workcell = OfflineWorkcell(sample_variation(int(rng.integers(2**31))))
     workcell.reset(clear_pose(workcell.variation.object_position_m, rng))
-    task, targets = _choose_motion(workcell, rng)
+    motion, targets = _choose_motion(workcell, recipe, rng)
     frames, states = [halve(workcell.render())], [workcell.state()]
-    while len(frames) < EPISODE_LENGTH:
-        workcell.move(next(targets), CONTROL_PERIOD_S)
+    while len(frames) < recipe.episode_length:
+        workcell.move(next(targets), recipe.control_period_s)
         frames.append(halve(workcell.render()))
         states.append(workcell.state())
-    return Episode(np.stack(frames), np.stack(states), task)
+    return Episode(np.stack(frames), np.stack(states), motion)
 
 
 def _choose_motion(
-    workcell: OfflineWorkcell, rng: np.random.Generator
-) -> tuple[str, Iterator[NDArray[np.float64]]]:
+    workcell: OfflineWorkcell, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Motion, Iterator[NDArray[np.float64]]]:
     """Choose exploration or a noisy script; a script that ends early is followed by exploration."""
-    exploration = explore(workcell, rng)
-    if rng.random() < _EXPLORATION_SHARE:
-        return "explore", exploration
-    task = str(rng.choice(_SCRIPTS))
-    spread = float(rng.choice(_NOISE_LEVELS_M))
-    script = demonstrations.noisy(_script(task, workcell, rng), rng, spread)
-    return task, chain(script, exploration)
+    exploration = explore(workcell, rng, recipe.max_step_m)
+    shares = np.array(list(recipe.motions.values()))
+    motion = list(recipe.motions)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    if motion == "explore":
+        return motion, exploration
+    spread_m = float(rng.choice(recipe.noise_levels_m))
+    script = demonstrations.noisy(_SCRIPTS[motion](workcell, rng), rng, spread_m)
+    return motion, chain(demonstrations.limited(script, workcell, recipe.max_step_m), exploration)
 
 
-def _script(task: str, workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
-    if task == "grasp":
-        return demonstrations.grasp(workcell, lift_m=float(rng.uniform(0.05, 0.2)))
-    if task == "pick_and_place":
-        place = (float(rng.uniform(*OBJECT_X_M)), float(rng.uniform(*OBJECT_Y_M)))
-        return demonstrations.pick_and_place(workcell, place)
+def _approach(workcell: OfflineWorkcell, _rng: np.random.Generator) -> Script:
     return demonstrations.pick(workcell)
+
+
+def _grasp(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+    return demonstrations.grasp(workcell, lift_m=float(rng.uniform(0.05, 0.2)))
+
+
+def _pick_and_place(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+    place = (float(rng.uniform(*OBJECT_X_M)), float(rng.uniform(*OBJECT_Y_M)))
+    return demonstrations.pick_and_place(workcell, place)
+
+
+def _push(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+    heading_rad = float(rng.uniform(-np.pi, np.pi))
+    return demonstrations.push(workcell, heading_rad, distance_m=float(rng.uniform(0.03, 0.2)))
+
+
+def _fumble(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+    angle_rad, radius_m = rng.uniform(-np.pi, np.pi), rng.uniform(0.02, 0.06)
+    miss = (float(radius_m * np.cos(angle_rad)), float(radius_m * np.sin(angle_rad)))
+    return demonstrations.fumble(workcell, miss)
+
+
+def _drop(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+    return demonstrations.drop(workcell, lift_m=float(rng.uniform(0.03, 0.15)))
+
+
+def _chatter(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+    closednesses = [float(closedness) for closedness in rng.uniform(0.0, 1.0, 4).round()]
+    return demonstrations.chatter(workcell, closednesses)
+
+
+_SCRIPTS: dict[Motion, Callable[[OfflineWorkcell, np.random.Generator], Script]] = {
+    "approach": _approach,
+    "grasp": _grasp,
+    "pick_and_place": _pick_and_place,
+    "push": _push,
+    "fumble": _fumble,
+    "drop": _drop,
+    "chatter": _chatter,
+}

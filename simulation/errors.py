@@ -35,3 +35,7 @@ class UnsupportedSceneError(SimulationError):
 
 class InvalidTargetError(SimulationError):
     """A target state or an action is not seven finite numbers."""
+
+
+class InvalidRecipeError(SimulationError):
+    """A recipe of training data cannot be read or is contradictory."""

@@ -23,15 +23,18 @@ _KINDS = ("hold", "small", "towards", "anywhere")
 _KIND_SHARES = (0.08, 0.22, 0.40, 0.30)
 
 
-def explore(workcell: OfflineWorkcell, rng: np.random.Generator) -> Script:
+def explore(
+    workcell: OfflineWorkcell, rng: np.random.Generator, max_step_m: float = MAX_STEP_M
+) -> Script:
     """Yield target states for ever: way-points at random speed, mixed with random steps."""
     closedness = workcell.gripper_command  # not the measured one, which would drop what is held
-    way_point, speed_m = _way_point(workcell, rng), MAX_STEP_M
+    way_point, speed_m = _way_point(workcell, rng), max_step_m
     while True:
         here = workcell.state()[:3]
         if np.linalg.norm(way_point - here) < 0.02 or rng.random() < 0.1:
-            way_point, speed_m = _way_point(workcell, rng), float(rng.uniform(0.02, MAX_STEP_M))
-        step = _step(rng, way_point - here, speed_m)
+            way_point = _way_point(workcell, rng)
+            speed_m = float(rng.uniform(0.13, 1.0)) * max_step_m
+        step = _step(rng, way_point - here, speed_m, max_step_m)
         if rng.random() < _GRIPPER_EVENT:
             closedness = _gripper_event(rng)
         position = WORKSPACE.clip(here + step)
@@ -61,14 +64,14 @@ def is_clear(pose: Array, object_position_m: tuple[float, float]) -> bool:
     return bool(tcp[2] > _CLEAR_HEIGHT_M or beside)
 
 
-def _step(rng: np.random.Generator, offset_m: Array, speed_m: float) -> Array:
+def _step(rng: np.random.Generator, offset_m: Array, speed_m: float, max_step_m: float) -> Array:
     kind = rng.choice(_KINDS, p=_KIND_SHARES)
     if kind == "hold":
         return np.zeros(3)
     if kind == "small":
         return rng.normal(0.0, 0.01, 3)
     if kind == "anywhere":
-        return rng.uniform(-MAX_STEP_M, MAX_STEP_M, 3)
+        return rng.uniform(-max_step_m, max_step_m, 3)
     return np.clip(offset_m, -speed_m, speed_m) + rng.normal(0.0, 0.15 * speed_m, 3)
 
 

@@ -9,29 +9,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simulation.episodes import CONTROL_PERIOD_S, EPISODE_LENGTH, STORED_SIZE, simulate_episode
+from simulation.episodes import STORED_SIZE, simulate_episode
 from simulation.errors import OutputExistsError
+from simulation.recipe import Recipe
 from trajectories.shards import ShardWriter
 
 EPISODES_PER_SHARD = 50
 _RECIPE_FILE = "generation.json"
-_RECIPE_VERSION = 3  # raised whenever the same seed would give other data
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What determines a data set; kept beside it and compared before a run is continued."""
-
-    episodes: int
-    seed: int
-    control_period_s: float = CONTROL_PERIOD_S
-    episode_length: int = EPISODE_LENGTH
-    version: int = _RECIPE_VERSION
 
 
 @dataclass(frozen=True)
@@ -47,7 +36,7 @@ def generate(output: Path, recipe: Recipe, workers: int = 2) -> int:
 
     Args:
         output: Folder of the data set; must be new, empty or an interrupted run of `recipe`.
-        recipe: Number of episodes and seed.
+        recipe: What to simulate.
         workers: Processes to use; the data do not depend on it.
 
     Returns:
@@ -80,16 +69,17 @@ def claim(output: Path, recipe: Recipe) -> None:
     note = output / _RECIPE_FILE
     if note.is_file():
         found = json.loads(note.read_text())
-        if found != asdict(recipe):
+        asked = recipe.model_dump(mode="json")
+        if found != asked:
             raise OutputExistsError(
-                f"{output} holds a data set made with {found}, not {asdict(recipe)}; "
-                "give the same options to continue it, or another folder"
+                f"{output} holds a data set made with {found}, not {asked}; "
+                "give the same recipe to continue it, or another folder"
             )
         return
     if output.exists() and any(output.iterdir()):
         raise OutputExistsError(f"{output} is not empty and not a data set of ours; give another")
     output.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(asdict(recipe), indent=1))
+    note.write_text(recipe.model_dump_json(indent=1))
 
 
 def _jobs(output: Path, recipe: Recipe) -> list[_ShardJob]:
@@ -106,10 +96,10 @@ def _jobs(output: Path, recipe: Recipe) -> list[_ShardJob]:
 
 
 def _write_shard(job: _ShardJob) -> int:
-    attributes = {**asdict(job.recipe), "first_episode": job.first}
+    attributes = {**job.recipe.model_dump(mode="json"), "first_episode": job.first}
     writer = ShardWriter(job.directory, job.recipe.episode_length, STORED_SIZE, attributes)
     for index in range(job.first, job.first + job.count):
-        episode = simulate_episode(job.recipe.seed, index)
-        writer.append(episode.frames, episode.states, episode.task)
+        episode = simulate_episode(job.recipe, index)
+        writer.append(episode.frames, episode.states, episode.motion)
     writer.close()
     return job.count

@@ -19,7 +19,7 @@ from trajectories.errors import TrajectoryError
 
 _EPILOGUE = """
 examples:
-  python -m simulation generate --output data/demo --episodes 3000
+  python -m simulation generate --recipe configs/simulation/demo_data.yaml --output data/demo
   python -m training pretrain  --config configs/training/demo_pretrain.yaml \\
                                --data data/demo --output runs/encoder
   python -m training posttrain --config configs/training/demo_posttrain.yaml \\

@@ -9,7 +9,8 @@ work=${WORK:-data/demo-model}
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 # An interrupted data set is continued.
-$python -m simulation generate --output "$work/episodes" --episodes 2200 --seed 1000 --workers 2
+$python -m simulation generate --recipe configs/simulation/demo_data.yaml \
+  --output "$work/episodes" --workers 2
 $python -m training pretrain --config configs/training/demo_pretrain.yaml \
   --data "$work/episodes" --output "$work/encoder"
 $python -m training posttrain --config configs/training/demo_posttrain.yaml \

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.world_model import WorldModel
 from planner_server.planning import ActionBounds, Goal, PlanningProblem
 from simulation.episodes import simulate_episode
+from simulation.recipe import Recipe
 from simulation.stepper import OfflineWorkcell
 from simulation.tasks import FAR_M, NEAR_M, make_task
 
@@ -91,12 +92,12 @@ def _reaches(name: str, distance_m: tuple[float, float]) -> Iterator[Case]:
 
 
 def _episodes() -> Iterator[Case]:
-    index = 0
+    recipe, index = Recipe(seed=FIRST_SEED), 0
     while True:
-        episode = simulate_episode(FIRST_SEED, index)
+        episode = simulate_episode(recipe, index)
         for pair in range(_PAIRS_PER_EPISODE):
             start = 1 + pair * _APART
             frames = episode.frames[start], episode.frames[start + _APART]
-            name = f"{episode.task} {FIRST_SEED}/{index} frame {start}"
+            name = f"{episode.motion} {FIRST_SEED}/{index} frame {start}"
             yield Case(name, frames[0], episode.states[start], frames[1])
         index += 1

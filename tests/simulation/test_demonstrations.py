@@ -1,10 +1,25 @@
 import numpy as np
 import pytest
 
-from simulation.demonstrations import MAX_STEP_M, grasp, noisy, place
+from simulation.demonstrations import (
+    MAX_STEP_M,
+    chatter,
+    drop,
+    fumble,
+    grasp,
+    noisy,
+    place,
+    push,
+)
 from simulation.exploration import clear_pose, explore
 from simulation.stepper import WORKSPACE, OfflineWorkcell
-from simulation.variation import OBJECT_KINDS, OBJECT_X_M, OBJECT_Y_M, sample_variation
+from simulation.variation import (
+    OBJECT_KINDS,
+    OBJECT_X_M,
+    OBJECT_Y_M,
+    WorkcellVariation,
+    sample_variation,
+)
 
 EPISODES = 10
 
@@ -29,6 +44,35 @@ def _oracle_outcome(seed, kind):
 def test_the_oracle_grasps_and_places_nine_times_out_of_ten(kind):
     outcomes = np.array([_oracle_outcome(seed, kind) for seed in range(EPISODES)])
     assert (outcomes.mean(axis=0) >= 0.9).all()
+
+
+@pytest.mark.parametrize("heading_rad", [0.0, 1.6, 3.1])
+def test_a_push_moves_the_object_along_its_heading(heading_rad):
+    workcell = OfflineWorkcell(WorkcellVariation(object_kind="cube"))
+    workcell.reset(clear_pose(workcell.variation.object_position_m, np.random.default_rng(0)))
+    before = workcell.object_position()
+    for target in push(workcell, heading_rad, 0.1):
+        workcell.move(target)
+    moved = workcell.object_position() - before
+    assert moved @ [np.cos(heading_rad), np.sin(heading_rad), 0.0] > 0.05
+
+
+def test_after_a_miss_a_drop_or_chatter_the_object_is_held_in_most_cases():
+    scripts = (
+        lambda workcell: fumble(workcell, (0.0, 0.05)),
+        lambda workcell: drop(workcell, 0.05),
+        lambda workcell: chatter(workcell, [0.0, 1.0, 0.0, 1.0]),
+    )
+    held = []
+    for seed, script in enumerate(scripts * 2):
+        workcell = OfflineWorkcell(sample_variation(seed, "cube"))
+        workcell.reset(
+            clear_pose(workcell.variation.object_position_m, np.random.default_rng(seed))
+        )
+        for target in script(workcell):
+            workcell.move(target)
+        held.append(workcell.truth().is_held)
+    assert sum(held) >= 4
 
 
 def test_noise_disturbs_positions_and_leaves_the_rest():

@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from simulation import generate as generator
 from simulation.episodes import halve, simulate_episode
-from simulation.errors import OutputExistsError
-from simulation.generate import Recipe, generate
+from simulation.errors import InvalidRecipeError, OutputExistsError
+from simulation.generate import generate
+from simulation.recipe import Recipe, load_recipe
 from trajectories.shards import open_shards
 
 
@@ -14,14 +17,14 @@ def small_shards(monkeypatch):
 
 
 def test_an_episode_depends_on_seed_and_index_alone():
-    first, again = simulate_episode(3, 5), simulate_episode(3, 5)
+    first, again = simulate_episode(Recipe(seed=3), 5), simulate_episode(Recipe(seed=3), 5)
     np.testing.assert_array_equal(first.frames, again.frames)
     np.testing.assert_array_equal(first.states, again.states)
     assert first.frames.shape == (16, 128, 128, 3)
     assert first.states.shape == (16, 7)
     assert np.isfinite(first.states).all()
-    assert (simulate_episode(3, 6).frames != first.frames).any()
-    assert (simulate_episode(4, 5).frames != first.frames).any()
+    assert (simulate_episode(Recipe(seed=3), 6).frames != first.frames).any()
+    assert (simulate_episode(Recipe(seed=4), 5).frames != first.frames).any()
 
 
 def test_data_do_not_depend_on_the_number_of_workers(tmp_path, small_shards):
@@ -70,7 +73,7 @@ def test_an_interrupted_run_is_continued(tmp_path, small_shards, monkeypatch):
 
 def test_a_folder_with_other_data_is_refused(tmp_path):
     generator.claim(tmp_path / "a", Recipe(episodes=4, seed=2))
-    with pytest.raises(OutputExistsError, match="same options"):
+    with pytest.raises(OutputExistsError, match="same recipe"):
         generator.claim(tmp_path / "a", Recipe(episodes=4, seed=3))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.tex").write_text("")
@@ -82,3 +85,33 @@ def test_halving_is_the_rounded_mean_of_two_by_two_pixels():
     frame = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     mean = frame.reshape(4, 2, 3, 2, 3).astype(float).mean(axis=(1, 3))
     np.testing.assert_array_equal(halve(frame), np.floor(mean + 0.5).astype(np.uint8))
+
+
+def test_the_recipe_in_the_repository_spells_out_the_default_one():
+    recipe = load_recipe(Path("configs/simulation/demo_data.yaml"), {"episodes": 2000, "seed": 0})
+    assert recipe == Recipe()
+
+
+def test_a_recipe_decides_motion_length_and_largest_step():
+    recipe = Recipe(motions={"push": 1.0}, episode_length=10, max_step_m=0.06)
+    episode = simulate_episode(recipe, 1)
+    assert episode.motion == "push"
+    assert len(episode.frames) == len(episode.states) == 10
+    assert np.abs(np.diff(episode.states[:, :3], axis=0)).max() < 0.08
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "episodes: 0",
+        "motions: {dance: 1}",
+        "motions: {}",
+        "colour: red",
+        "- 1",
+        "motions: {push: 0}",
+    ],
+)
+def test_a_recipe_that_says_something_else_is_refused(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(InvalidRecipeError, match=r"recipe\.yaml"):
+        load_recipe(tmp_path / "recipe.yaml", {})
