@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Install the shared libraries that rendering and OpenCV need, when they are missing and we may.
+# Install the system packages that are missing, where we may.
+#   system-packages.sh        what rendering and OpenCV need
+#   system-packages.sh tests  besides it what some tests drive: a browser, PostgreSQL
 set -euo pipefail
 
 declare -A library_of=(
@@ -19,16 +21,29 @@ compgen -G '/usr/lib/*/dri/swrast_dri.so' >/dev/null ||
   compgen -G '/usr/lib*/dri/swrast_dri.so' >/dev/null ||
   compgen -G '/usr/lib/*/libgallium*.so' >/dev/null || missing+=(libgl1-mesa-dri)
 
-[ ${#missing[@]} -eq 0 ] && exit 0
+wanted=()
+if [ "${1:-}" = tests ]; then
+  command -v chromium chromium-browser google-chrome >/dev/null || wanted+=(chromium)
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || wanted+=(postgresql)
+fi
+
+[ $((${#missing[@]} + ${#wanted[@]})) -eq 0 ] && exit 0
 
 as_root=""
 [ "$(id -u)" -eq 0 ] || as_root="sudo -n"
-if command -v apt-get >/dev/null && $as_root true 2>/dev/null; then
-  echo "Installing system packages: ${missing[*]}"
+may_install() { command -v apt-get >/dev/null && $as_root true 2>/dev/null; }
+install() { DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "$@"; }
+
+if may_install; then
+  echo "Installing system packages: ${missing[*]} ${wanted[*]}"
   $as_root apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}"
-else
+  [ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
+elif [ ${#missing[@]} -ne 0 ]; then
   echo "Missing system libraries. Please install these packages (Debian/Ubuntu names), then run again:" >&2
   echo "  sudo apt-get install ${missing[*]}" >&2
   exit 1
 fi
+for package in "${wanted[@]}"; do
+  # A test that lacks its browser or data base says so and is skipped.
+  may_install && install "$package" || echo "Without $package some tests will be skipped." >&2
+done

@@ -1,4 +1,4 @@
-"""What belongs to running a server besides running it: `python -m planner_server COMMAND --help`."""
+"""What belongs to running a server besides running it: `planner-server COMMAND --help`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+import argcomplete
+
+from planner_server import __version__
 from planner_server.conformance import Target, run_checks
 from planner_server.scaling.capacity import simulate_from_options
 from planner_server.security.keys import make_keys
@@ -16,7 +19,16 @@ from planner_server.security.tokens import make_token
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m planner_server", description=__doc__)
+    parser = _parser()
+    argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="planner-server", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_token(
         commands.add_parser("token", help="make a token and the line of a tokens file for it")
@@ -26,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser("conformance", help="test whether a server keeps the protocol")
     )
     _add_capacity(commands.add_parser("capacity", help="simulate many robots on many replicas"))
-    options = parser.parse_args(arguments)
-    status: int = options.run(options)
-    return status
+    return parser
 
 
 def _add_token(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+import argcomplete
+
 from robot_client.commands import (
     calibrate,
     cameras,
@@ -27,6 +29,7 @@ from robot_client.commands.franka import home, recover, unlock
 from robot_client.errors import RobotClientError
 from robot_client.exits import DONE, FAILED, INTERRUPTED, NOT_ACHIEVED
 from robot_client.interrupts import one_interrupt
+from robot_client.version import VERSION
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "NOT_ACHIEVED", "main"]
 
@@ -49,7 +52,11 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(replay_compare.spell_out(given))
+    parser = _parser()
+    argcomplete.autocomplete(
+        parser
+    )  # for a shell that asks: eval "$(register-python-argcomplete robot-client)"
+    options = parser.parse_args(replay_compare.spell_out(given))
     level = logging.DEBUG if options.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -70,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     parser.add_argument("--verbose", action="store_true", help="log everything")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
