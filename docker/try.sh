@@ -17,7 +17,9 @@ trap finish EXIT
 # The images build from what .dockerignore leaves of the repository, so this does, too.
 git ls-files -z --cached --others --exclude-standard -- \
   configs constraints.txt docker LICENSE models planner_server pyproject.toml README.md robot_client simulation \
-  trajectories training | xargs -0 cp --parents -t "$work"
+  trajectories training |
+  while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done | # not what is deleted, uncommitted
+  xargs -0 cp --parents -t "$work"
 cd "$work"
 
 install_into() {
