@@ -28,16 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hardware import hardware
-from benchmarks.training_ways import (
-    FRAMES,
-    WAYS,
-    Row,
-    Size,
-    measure,
-    published,
-    small,
-    write_cache,
-)
+from benchmarks.training_sizes import Size, published, small
+from benchmarks.training_ways import FRAMES, WAYS, Row, measure, write_cache
 from models.encoder import VisionTransformer
 from models.model_folder import save_encoder
 from training.clips import ClipSource

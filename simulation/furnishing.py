@@ -81,24 +81,25 @@ def add_room(scene: ET.Element, world: ET.Element, variation: WorkcellVariation)
     asset = child(scene, "asset")
     for old in asset.findall("texture") + asset.findall("material"):
         asset.remove(old)
+    _add_patterns(asset)
+    _add_table(asset, world, variation)
+    surroundings = numbers(*variation.floor_rgb, 1.0), numbers(*variation.wall_rgb, 1.0)
+    _add_floor_and_walls(world, *surroundings)
+
+
+def _add_patterns(asset: ET.Element) -> None:
     patterns = {
         "plain": {"builtin": "flat"},
         "checker": {"builtin": "checker"},
         "tiles": {"builtin": "flat", "mark": "edge", "markrgb": "0.7 0.7 0.7"},
         "crosses": {"builtin": "flat", "mark": "cross", "markrgb": "0.75 0.75 0.75"},
     }
+    common = {"type": "2d", "rgb1": "1 1 1", "rgb2": "0.78 0.78 0.78", "width": "64", "height": "64"}
     for name, look in patterns.items():
-        ET.SubElement(
-            asset,
-            "texture",
-            look,
-            name=name,
-            type="2d",
-            rgb1="1 1 1",
-            rgb2="0.78 0.78 0.78",
-            width="64",
-            height="64",
-        )
+        ET.SubElement(asset, "texture", {**look, **common}, name=name)
+
+
+def _add_table(asset: ET.Element, world: ET.Element, variation: WorkcellVariation) -> None:
     ET.SubElement(
         asset,
         "material",
@@ -120,30 +121,17 @@ def add_room(scene: ET.Element, world: ET.Element, variation: WorkcellVariation)
         material="table",
         friction="0.8 0.01 0.001",
     )
-    ET.SubElement(
-        world,
-        "geom",
-        _TABLE_CONTACT,
-        name="floor",
-        type="plane",
-        pos="0 0 -0.7",
-        size="4 4 0.1",
-        rgba=numbers(*variation.floor_rgb, 1.0),
-    )
+
+
+def _add_floor_and_walls(world: ET.Element, floor_rgba: str, wall_rgba: str) -> None:
+    floor = {"name": "floor", "type": "plane", "pos": "0 0 -0.7", "size": "4 4 0.1"}
+    ET.SubElement(world, "geom", {**_TABLE_CONTACT, **floor}, rgba=floor_rgba)
     for name, position, size in (
         ("wall_back", "-1.2 0 0.8", "0.02 4 1.5"),
         ("wall_side", "0 -1.6 0.8", "4 0.02 1.5"),
     ):
-        ET.SubElement(
-            world,
-            "geom",
-            TOUCHES_NOTHING,
-            name=name,
-            type="box",
-            pos=position,
-            size=size,
-            rgba=numbers(*variation.wall_rgb, 1.0),
-        )
+        wall = {"name": name, "type": "box", "pos": position, "size": size}
+        ET.SubElement(world, "geom", {**TOUCHES_NOTHING, **wall}, rgba=wall_rgba)
 
 
 def add_distractor(world: ET.Element, index: int, distractor: Distractor) -> None:

@@ -7,16 +7,8 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.training_ways import (
-    FINE_TUNING,
-    PUBLISHED,
-    SAVINGS,
-    WAYS,
-    Row,
-    measure,
-    published,
-    small,
-)
+from benchmarks.training_sizes import published, small
+from benchmarks.training_ways import FINE_TUNING, PUBLISHED, SAVINGS, WAYS, Row, measure
 from models.config import ACPredictorConfig, EncoderConfig, MaskPredictorConfig
 
 CPU = torch.device("cpu")
