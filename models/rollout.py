@@ -14,7 +14,6 @@ predictor, C channels of a head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
@@ -24,6 +23,7 @@ from models.ac_predictor import ACPredictor
 from models.errors import InvalidInputError
 from models.layers import attend, normalise
 from models.poses import compose
+from models.rollout_memory import Cache, KeyValues, Memory, repeat
 from models.rope import Rotary, conditioned_rotary
 
 
@@ -37,51 +37,6 @@ class RolloutBlock(Protocol):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add what the heads found `[B, heads, K, C]` to `[B, K, W]`, then transform every token."""
         ...
-
-
-@dataclass(frozen=True)
-class KeyValues:
-    """What later tokens may attend to: keys and values `[P or B, heads, tokens, C]`."""
-
-    keys: Tensor
-    values: Tensor
-
-    def repeat(self, candidates: int) -> KeyValues:
-        """Return these for every candidate of their problem, `[P * S, heads, tokens, C]`."""
-        return KeyValues(_repeat(self.keys, candidates), _repeat(self.values, candidates))
-
-
-Cache = list[KeyValues | None]
-"""What there is to attend to in every block; None: nothing."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What all candidates of a problem have in common.
-
-    Attributes:
-        frames: Frames remembered, T.
-        tokens: Layer-normed tokens of the current frame `[P, N, D]`.
-        state: Pose at the current frame `[P, 7]` [m, rad, closedness].
-        past: What the frames before the current one left; in the first block also what state and
-            patches of the current frame leave, `known`.
-        known: The same of the first block.
-        embedded: State and patches of the current frame as the first block gets them
-            `[P, K - 1, W]`.
-        queries: Their queries in the first block `[P, heads, K - 1, C]`.
-        attended: What these find in `past` `[P, heads, K - 1, C]`.
-        log_sum: Logarithm of the sum of the exponential scores there `[P, heads, K - 1, 1]`.
-    """
-
-    frames: int
-    tokens: Tensor
-    state: Tensor
-    past: Cache
-    known: KeyValues
-    embedded: Tensor
-    queries: Tensor
-    attended: Tensor
-    log_sum: Tensor
 
 
 class ACRollout:
@@ -134,7 +89,7 @@ class ACRollout:
 
         x = self._embed(by_frame[:, -1], states[:, -1], None)
         q, k, v = self._blocks[0].project(x, self._turn(frames - 1, first=1))
-        past[0] = known = _followed_by(past[0], KeyValues(k, v))
+        past[0] = known = KeyValues(k, v).after(past[0])
         scores = _scaled(q.float()) @ known.keys.float().transpose(-1, -2)
         return Memory(
             frames=frames,
@@ -165,7 +120,7 @@ class ACRollout:
         self._check_actions(memory, actions)
         candidates, horizon = actions.shape[1:3]
         by_step = actions.flatten(0, 1).unbind(dim=1)
-        frame, state = _repeat(memory.tokens, candidates), _repeat(memory.state, candidates)
+        frame, state = repeat(memory.tokens, candidates), repeat(memory.state, candidates)
         own: Cache = [None] * len(self._blocks)
         frames, states = [], []
         for step, action in enumerate(by_step):
@@ -206,7 +161,7 @@ class ACRollout:
         of_others = torch.lerp(memory.attended.unsqueeze(2), v.unsqueeze(3), share)
 
         attended = torch.cat([of_action.unsqueeze(3), of_others], dim=3).transpose(1, 2)
-        shared = _repeat(memory.embedded, len(action) // len(memory.state))
+        shared = repeat(memory.embedded, len(action) // len(memory.state))
         return block.finish(torch.cat([embedded, shared], dim=1), attended.flatten(0, 1))
 
     def _advance(
@@ -227,11 +182,11 @@ class ACRollout:
         for index in range(first, len(self._blocks)):
             block, common = self._blocks[index], shared[index]
             q, k, v = block.project(x, rotary)
-            mine = _followed_by(own[index], KeyValues(k, v))
+            mine = KeyValues(k, v).after(own[index])
             if keep:
                 own[index] = mine
             if common is not None:
-                mine = _followed_by(common.repeat(len(x) // len(common.keys)), mine)
+                mine = mine.after(common.repeat(len(x) // len(common.keys)))
             x = block.finish(x, attend(q, mine.keys, mine.values))
         return x
 
@@ -292,20 +247,6 @@ class ACRollout:
                 f"{memory.frames} frames of context and {actions.shape[2]} actions make {needed} "
                 f"frames; the predictor takes 1 to {most}"
             )
-
-
-def _followed_by(before: KeyValues | None, after: KeyValues) -> KeyValues:
-    """Return the keys and values of both, in this order."""
-    if before is None:
-        return after
-    return KeyValues(
-        torch.cat([before.keys, after.keys], dim=2), torch.cat([before.values, after.values], dim=2)
-    )
-
-
-def _repeat(value: Tensor, candidates: int) -> Tensor:
-    """Return a value `[P, ..]` for every candidate of its problem, `[P * S, ..]`."""
-    return value.unsqueeze(1).expand(-1, candidates, *value.shape[1:]).flatten(0, 1)
 
 
 def _scaled(queries: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
 """Compare the planners and write the results; run as `python -m planner_server.planning.bench`.
 
-Without options it takes about ten minutes on two cores. It measures the machine as it finds it: stop what else runs
-there.
+Without options it takes about a quarter of an hour on two cores. It measures the machine as it finds it: stop what
+else runs there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.planning import cases, curves, published, report, shipped, speed
+from benchmarks.planning.progress import Sections
 from benchmarks.planning.shipped import Comparison, ShippedBench
 from models.checkpoint import CONFIG_FILE, load_world_model
 
@@ -25,10 +25,12 @@ RESULTS = Path("benchmarks/results")
 PAGE = Path("docs/planning.md")
 PLOT = Path("docs/images/planning-energy.png")
 _CPU_SIZES = (16, 32, 64)
-_HORIZON_COLUMNS = ["way", "horizon", "time", "of horizon 1"]
-_GFLOP_COLUMNS = ["way", "horizon", "arithmetic", "of horizon 1"]
+_HORIZON_COLUMNS = ["way", "horizon", "time", "of horizon 1", "arithmetic", "of horizon 1"]
 _BATCH_COLUMNS = ["candidates", "way", "time", "per rollout"]
 _PLAN_COLUMNS = ["planner", "evaluations", "plan", "how"]
+
+Table = tuple[str, list[str], report.Rows]
+"""Title, columns, rows."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,22 @@ class Shipped:
     encode_ms: float
 
 
-def measure_shipped(bench: ShippedBench, model: Any) -> Shipped:
+def measure_shipped(bench: ShippedBench, effort: shipped.Effort) -> Shipped:
     """Run everything on one model."""
+    comparisons = [bench.compare(horizon) for horizon in effort.problems]
     return Shipped(
+        comparisons=tuple(comparisons),
+        curves=tuple(bench.draw_curves(comparisons[0].best)),
         over_horizon=tuple(bench.over_horizon()),
         gflop=bench.gflop(),
-        batches=tuple(speed.over_batches(model, _CPU_SIZES)),
+        batches=tuple(bench.batches(_CPU_SIZES)),
         knee_ms=bench.knee(),
         together=bench.together(),
         encode_ms=bench.encode_ms(),
-        comparisons=tuple(bench.compare()),
-        curves=tuple(bench.draw_curves()),
     )
 
 
-def tables(result: Shipped) -> list[tuple[str, list[str], report.Rows]]:
+def tables(result: Shipped) -> list[Table]:
     """Return the tables of the shipped model: title, columns, rows."""
     both = result.together
     return [
@@ -75,12 +78,7 @@ def tables(result: Shipped) -> list[tuple[str, list[str], report.Rows]]:
         (
             f"32 candidates over the horizon, bfloat16; encoding a frame takes {result.encode_ms:.0f} ms",
             _HORIZON_COLUMNS,
-            report.horizon_rows(result.over_horizon),
-        ),
-        (
-            "Arithmetic of one candidate over the horizon",
-            _GFLOP_COLUMNS,
-            report.gflop_rows(result.gflop),
+            report.horizon_rows(result.over_horizon, result.gflop),
         ),
         ("One step in every precision", _BATCH_COLUMNS, report.batch_rows(result.batches)),
         ("Batch size", ["candidates", "per rollout"], report.knee_rows(result.knee_ms)),
@@ -95,7 +93,7 @@ def tables(result: Shipped) -> list[tuple[str, list[str], report.Rows]]:
     ]
 
 
-def published_tables(result: published.Published) -> list[tuple[str, list[str], report.Rows]]:
+def published_tables(result: published.Published) -> list[Table]:
     """Return the tables of the published architecture."""
     encoding = (
         "" if result.encode_ms is None else f"; encoding a frame takes {result.encode_ms:.0f} ms"
@@ -103,7 +101,11 @@ def published_tables(result: published.Published) -> list[tuple[str, list[str], 
     title = f"Published architecture, random weights, time of one plan at horizon 1{encoding}"
     found = [
         (title, _PLAN_COLUMNS, report.published_rows(result)),
-        ("Published architecture, arithmetic", _GFLOP_COLUMNS, report.gflop_rows(result.gflop)),
+        (
+            "Published architecture over the horizon, bfloat16",
+            _HORIZON_COLUMNS,
+            report.horizon_rows(result.over_horizon, result.gflop),
+        ),
         ("Published architecture, one step", _BATCH_COLUMNS, report.batch_rows(result.batches)),
     ]
     if (both := result.together) is not None:
@@ -122,9 +124,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=SHIPPED, help="folder (default %(default)s)")
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument("--quick", action="store_true", help="a few problems, a minute; for tests")
-    effort.add_argument(
-        "--full", action="store_true", help="30 problems at horizon 2 too; half an hour"
-    )
+    effort.add_argument("--full", action="store_true", help="60 problems per horizon; an hour")
     parser.add_argument("--recorded", type=Path, help=".npz of recorded frames to plan on as well")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder (default %(default)s)")
     parser.add_argument(
@@ -141,38 +141,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"error: there is no model in {options.model}; `make demo-model` makes one\n"
         )
         return 2
-    begun_s, environment = time.monotonic(), report.environment()
-    model = load_world_model(options.model, device="cuda" if torch.cuda.is_available() else "cpu")
-    model.eval().requires_grad_(requires_grad=False)
-    effort = shipped.QUICK if options.quick else shipped.FULL if options.full else shipped.DEFAULT
-    bench = ShippedBench(model, effort)
+    environment, sections = report.environment(), Sections()
 
-    documents: dict[str, Any] = {"shipped": measure_shipped(bench, model)}
-    if options.recorded is not None:
-        problems = cases.problems(model, cases.recorded(options.recorded), 1)
-        documents["recorded"] = bench.compare_on(problems, 1)
-    rows = documents["shipped"].comparisons[0].rows
-    documents["published"] = published.measure({row.name: row.evaluations for row in rows})
+    def write(name: str, result: Any) -> None:
+        document = {**environment, "sections_s": sections.seconds, "result": result}
+        report.write_json(options.output / f"planning-{name}.json", document)
 
-    found = [*tables(documents["shipped"]), *published_tables(documents["published"])]
-    if (on_recorded := documents.get("recorded")) is not None:
-        title = (
-            f"Recorded frames of {options.recorded.name}: {report.comparison_title(on_recorded)}"
-        )
-        found.insert(0, (title, report.COMPARISON_COLUMNS, report.comparison_rows(on_recorded)))
+    found, points = _measure(options, sections, write)
     for table in found:
         report.print_table(*table)
-    environment["elapsed_s"] = round(time.monotonic() - begun_s)
-    for name, document in documents.items():
-        report.write_json(
-            options.output / f"planning-{name}.json", {**environment, "result": document}
-        )
+    report.print_table("Sections", ["section", "time"], report.section_rows(sections.seconds))
     if options.docs:
-        curves.plot(documents["shipped"].curves, PLOT, f"{model.config.name}, horizon 1")
+        curves.plot(points, PLOT, f"{options.model.name}, horizon 1")
         lines = [line for table in found for line in report.markdown(*table)]
         command = f"Measured by `{environment['command']}` on {environment['hardware']}."
         report.rewrite_section(PAGE, [command, "", *lines])
     return 0
+
+
+def _measure(
+    options: argparse.Namespace, sections: Sections, write: Callable[[str, Any], None]
+) -> tuple[list[Table], tuple[curves.Point, ...]]:
+    """Measure everything, write every part as soon as it is there, and return the tables and the curves."""
+    model = load_world_model(options.model, device="cuda" if torch.cuda.is_available() else "cpu")
+    model.eval().requires_grad_(requires_grad=False)
+    effort = shipped.QUICK if options.quick else shipped.FULL if options.full else shipped.DEFAULT
+    bench = ShippedBench(model, effort, sections)
+    on_shipped = measure_shipped(bench, effort)
+    write("shipped", on_shipped)
+    with sections.section("published architecture"):
+        rows = on_shipped.comparisons[0].rows
+        on_published = published.measure({row.name: row.evaluations for row in rows})
+    write("published", on_published)
+    found = [*tables(on_shipped), *published_tables(on_published)]
+    if options.recorded is not None:
+        problems = cases.problems(model, cases.recorded(options.recorded), 1)
+        on_recorded = bench.compare_on(problems, 1)
+        write("recorded", on_recorded)
+        title = f"Frames of {options.recorded.name}: {report.comparison_title(on_recorded)}"
+        found.insert(0, (title, report.COMPARISON_COLUMNS, report.comparison_rows(on_recorded)))
+    return found, on_shipped.curves
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from models.world_model import WorldModel
 from planner_server.planning import (
     Plan,
     PlanningProblem,
+    Precision,
     RolloutEngine,
     goal_energy,
     planners,
@@ -23,7 +24,8 @@ from planner_server.planning import (
 
 Array = NDArray[np.float64]
 
-PUBLISHED = "cem 800 x 10 (published)"
+PUBLISHED = "cem (published)"
+EVERYWHERE = (1, 2)
 THOROUGH = {
     "design": 64,
     "rounds": 8,
@@ -48,26 +50,36 @@ class Contender:
         name: What the row is called.
         planner: Name in the registry.
         options: Options that differ from the defaults.
+        precision: What it searches with; its plans are compared in single precision.
+        horizons: Where it takes part.
     """
 
     name: str
     planner: str
     options: dict[str, Any]
+    precision: Precision = "bfloat16"
+    horizons: tuple[int, ...] = EVERYWHERE
 
 
-def contenders() -> list[Contender]:
-    """Return every planner as it comes, the default one first, and the published search in two sizes."""
-    as_they_come = [
-        Contender(f"{name} (default)" if name == planners.default else name, name, {})
+def contenders(candidates: int = 800) -> list[Contender]:
+    """Return every planner as it comes, the default one first, the thorough one, and the published search.
+
+    Args:
+        candidates: Of the published search, per iteration.
+    """
+    default = planners.default
+    others = [
+        Contender(name, name, {}, horizons=EVERYWHERE if name == "icem" else (1,))
         for name in planners
-        if name != "cem"
+        if name not in (default, "cem")
     ]
     return [
-        *as_they_come,
+        Contender(f"{default} (default)", default, {}),
         Contender("surrogate, thorough", "surrogate", THOROUGH),
-        Contender("surrogate, one basin", "surrogate", {"basins": 1}),
-        Contender("cem 100 x 10", "cem", {"candidates": 100}),
-        Contender(PUBLISHED, "cem", {}),
+        Contender("surrogate, thorough, float32", "surrogate", THOROUGH, "float32", (1,)),
+        Contender("surrogate, one basin", "surrogate", {"basins": 1}, horizons=(1,)),
+        *others,
+        Contender(PUBLISHED, "cem", {"candidates": candidates}),
     ]
 
 
@@ -75,8 +87,9 @@ LONG = Contender(
     "long reference run",
     "surrogate",
     {"design": 192, "rounds": 14, "cloud": 32, "basins": 16, "shrink": 0.8, "basins_decay": 0.85},
+    horizons=(1,),
 )
-"""Part of what is best known; not a row."""
+"""Part of what is best known at horizon 1; not a row."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ def answer(
     engine: RolloutEngine,
     model: WorldModel,
     contender: Contender,
-    problems: Sequence[PlanningProblem],
+    problems: Iterable[PlanningProblem],
 ) -> Answers:
     """Plan every problem by itself, as a robot would ask, and time it.
 
@@ -119,8 +132,9 @@ def answer(
     """
     settings = planners.settings(contender.planner, **contender.options)
     planner = planners.make(contender.planner, engine, settings)
-    plans, wall_ms = [], []
+    plans, wall_ms, planned = [], [], []
     for problem in problems:
+        planned.append(problem)
         begun_s = time.perf_counter()
         plans += planner.plan([problem])
         if torch.cuda.is_available():
@@ -128,7 +142,7 @@ def answer(
         wall_ms.append(1e3 * (time.perf_counter() - begun_s))
     chosen = [torch.from_numpy(plan.actions) for plan in plans]
     energies, nothing = (
-        np.array([score(model, *pair) for pair in zip(problems, sequences, strict=True)])
+        np.array([score(model, *pair) for pair in zip(planned, sequences, strict=True)])
         for sequences in (chosen, [torch.zeros_like(actions) for actions in chosen])
     )
     return Answers(contender.name, tuple(plans), tuple(wall_ms), energies, nothing)
@@ -174,10 +188,9 @@ class Standing:
     is_as_good: bool
 
 
-def standings(answers: Sequence[Answers], long: Answers) -> list[Standing]:
-    """Compare answers to the same problems, one of them `PUBLISHED`, with the best of them and `long`."""
+def standings(answers: Sequence[Answers], best: Array) -> list[Standing]:
+    """Compare answers to the same problems, one of them `PUBLISHED`, with the best known energies."""
     published = next(given for given in answers if given.name == PUBLISHED)
-    best = np.min([given.energies for given in (*answers, long)], axis=0)
     return [
         _standing(given, published, relative_gap(given.energies, best, given.nothing))
         for given in answers

@@ -16,8 +16,8 @@ from planner_server.planning import PlanningProblem, RolloutEngine
 SCALED: dict[str, Callable[[int], dict[str, Any]]] = {
     "surrogate": lambda n: {
         "design": round(0.45 * n),
-        "cloud": round(0.0875 * n),
-        "basins": round(0.0875 * n),
+        "cloud": round(0.105 * n),
+        "basins": round(0.105 * n),
     },
     "icem": lambda n: {"uniform_candidates": n // 2, "cloud_candidates": n // 5},
     "mppi": lambda n: {"first_candidates": n // 4, "candidates": n // 8, "iterations": 6},

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from rich.console import Console
 
 from benchmarks.planning import speed
 from benchmarks.planning.comparison import contenders
+from benchmarks.planning.progress import say
 from models.ac_predictor import ACPredictor
 from models.config import vjepa2_ac_vit_giant
+from models.packed import can_pack, packed_rollout
 from models.rollout import ACRollout
 from models.world_model import WorldModel
 from planner_server.planning import (
@@ -27,10 +28,11 @@ from planner_server.planning import (
 HORIZONS = (1, 2, 3, 6)
 
 _CPU_CANDIDATES = 4
+_CPU_HORIZONS = (1, 6)
+_CUDA_CANDIDATES = 64
 _CUDA_SIZES = (16, 64, 128, 800)
 _ROBOTS = 16
 _FEW_EVALUATIONS = 16
-_console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Published:
     Attributes:
         gflop: Arithmetic of one candidate [GFLOP], counted on the network itself: by horizon, with the cache and
             from scratch.
+        over_horizon: Time with the cache by horizon, on CUDA also from scratch.
         plans: Time per plan.
         encode_ms: Time to encode a frame; None where it was not run.
         batches: One step of batches in every precision.
@@ -64,6 +67,7 @@ class Published:
     """
 
     gflop: dict[int, dict[str, float]]
+    over_horizon: tuple[speed.Cost, ...]
     plans: tuple[PlanTime, ...]
     encode_ms: float | None
     batches: tuple[speed.Cost, ...]
@@ -84,26 +88,33 @@ def _gflop() -> dict[int, dict[str, float]]:
     return {horizon: speed.arithmetic(config, horizon) for horizon in HORIZONS}
 
 
+@torch.inference_mode()
 def _on_cpu(evaluations: dict[str, int]) -> Published:
     predictor = _random_predictor()
-    rollout, config = ACRollout(predictor), predictor.config
-    with torch.inference_mode():
-        tokens = torch.randn(1, config.tokens_per_frame, config.embed_dim)
-        memory = rollout.remember(tokens, torch.zeros(1, 1, 7), torch.zeros(1, 0, 7))
-        actions = torch.rand(1, _CPU_CANDIDATES, 1, 7) * 0.1
-        rollout.imagine(memory, actions[:, :1])
-        begun_s = time.perf_counter()
-        rollout.imagine(memory, actions)
-        cost_ms = 1e3 * (time.perf_counter() - begun_s)
+    rollout = packed_rollout(predictor) if can_pack(predictor) else ACRollout(predictor)
+    context = speed.context_for(predictor, 1)
+    memory = rollout.remember(context.tokens, context.states, context.actions)
+    imagine = partial(rollout.imagine, memory)
+    actions = speed.some_actions(_CPU_CANDIDATES, 1, context.tokens.device)
+    imagine(actions[:, :1])
+    begun_s = time.perf_counter()
+    imagine(actions)
+    cost_ms = 1e3 * (time.perf_counter() - begun_s)
     cost = speed.Cost("bfloat16", 1, _CPU_CANDIDATES, cost_ms)
-    _console.print(
-        f"published architecture: {cost.per_rollout_ms:.0f} ms per rollout", highlight=False
-    )
     plans = [
         PlanTime(name, count, count * cost.per_rollout_ms, is_measured=False)
         for name, count in evaluations.items()
     ]
-    return Published(_gflop(), tuple(plans), None, (cost,), None)
+    ways: speed.Ways = {speed.CACHED: imagine}
+    over_horizon = speed.over_horizon(ways, _CPU_HORIZONS, 1, context.tokens.device)
+    return Published(
+        gflop=_gflop(),
+        over_horizon=tuple(over_horizon),
+        plans=tuple(plans),
+        encode_ms=None,
+        batches=(cost,),
+        together=None,
+    )
 
 
 def _random_predictor() -> ACPredictor:
@@ -132,13 +143,27 @@ def _on_cuda() -> Published:
         count = planner.plan([problem])[0].evaluations
         milliseconds = speed.milliseconds(partial(planner.plan, [problem]))
         plans.append(PlanTime(contender.name, count, milliseconds, is_measured=True))
-        _console.print(f"{contender.name}: {milliseconds:.0f} ms", highlight=False)
+        say(f"{contender.name}: {milliseconds:.0f} ms")
     robots = [_random_problem(model, seed) for seed in range(_ROBOTS)]
     side_by_side = speed.together(planners.make(planners.default, engine), robots, _FEW_EVALUATIONS)
     frame = torch.zeros(1, 256, 256, 3, dtype=torch.uint8)
     encode_ms = speed.milliseconds(partial(_encode, model, frame))
     batches = tuple(speed.over_batches(model, _CUDA_SIZES))
-    return Published(_gflop(), tuple(plans), encode_ms, batches, side_by_side)
+    context, plain = speed.some_context(model, 1), WorldModelDynamics(model, "bfloat16")
+    half = speed.in_bfloat16(model.predictor)
+    ways: speed.Ways = {
+        speed.CACHED: partial(plain.rollout, context),
+        speed.FROM_SCRATCH: partial(speed.from_scratch, half, context),
+    }
+    over_horizon = speed.over_horizon(ways, HORIZONS, _CUDA_CANDIDATES, context.tokens.device)
+    return Published(
+        gflop=_gflop(),
+        over_horizon=tuple(over_horizon),
+        plans=tuple(plans),
+        encode_ms=encode_ms,
+        batches=batches,
+        together=side_by_side,
+    )
 
 
 def _encode(model: WorldModel, frame: torch.Tensor) -> None:

@@ -20,6 +20,7 @@ from benchmarks.hardware import hardware
 from benchmarks.planning import curves, speed
 from benchmarks.planning.cases import FIRST_SEED
 from benchmarks.planning.published import Published
+from benchmarks.planning.published_search import PublishedSearch
 from benchmarks.planning.shipped import Comparison
 from planner_server.planning.rollouts import CPU_BATCH
 
@@ -49,16 +50,17 @@ def environment() -> dict[str, Any]:
 
 
 def comparison_title(comparison: Comparison) -> str:
-    """Return what a comparison is about, with the time that all its speed-ups refer to."""
-    published = comparison.published
+    """Return what a comparison is about, with the time that all its speed-ups refer to, and the best of them."""
+    published, fastest = comparison.published, comparison.fastest
     scaled = (
         ""
-        if published.iterations == 10
-        else f", scaled from {published.iterations} of 10 iterations"
+        if published.iterations == PublishedSearch.iterations
+        else f", scaled from {published.iterations} of {PublishedSearch.iterations} iterations"
     )
     return (
         f"Horizon {comparison.horizon}, {comparison.problems} problems; the published search, executed the published "
-        f"way: {published.seconds:.1f} s{scaled}"
+        f"way: {published.seconds:.1f} s{scaled}; at an energy no higher: {fastest.name}, "
+        f"{comparison.times_faster(fastest):.0f} times faster"
     )
 
 
@@ -80,8 +82,8 @@ def comparison_rows(comparison: Comparison) -> Rows:
     ]
 
 
-def horizon_rows(costs: Sequence[speed.Cost]) -> Rows:
-    """Return one row per way of unrolling, relative to its first horizon."""
+def horizon_rows(costs: Sequence[speed.Cost], gflop: dict[int, dict[str, float]]) -> Rows:
+    """Return one row per way of unrolling: time, and counted arithmetic, each also relative to horizon 1."""
     first = {cost.way: cost for cost in reversed(costs)}
     return [
         [
@@ -89,18 +91,17 @@ def horizon_rows(costs: Sequence[speed.Cost]) -> Rows:
             str(cost.horizon),
             _in_ms(cost.milliseconds),
             f"{cost.milliseconds / first[cost.way].milliseconds:.1f} x",
+            f"{gflop[cost.horizon][cost.way]:.2f} GFLOP",
+            f"{gflop[cost.horizon][cost.way] / gflop[1][cost.way]:.1f} x",
         ]
         for cost in costs
     ]
 
 
-def gflop_rows(gflop: dict[int, dict[str, float]]) -> Rows:
-    """Return one row per way of unrolling and horizon, relative to horizon 1."""
-    return [
-        [way, str(horizon), f"{counts[way]:.2f} GFLOP", f"{counts[way] / gflop[1][way]:.1f} x"]
-        for way in gflop[1]
-        for horizon, counts in gflop.items()
-    ]
+def section_rows(seconds: dict[str, float]) -> Rows:
+    """Return one row per section, and their sum."""
+    rows = {**seconds, "all": sum(seconds.values())}
+    return [[name, f"{value:.1f} s"] for name, value in rows.items()]
 
 
 def batch_rows(costs: Sequence[speed.Cost]) -> Rows:

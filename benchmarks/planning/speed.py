@@ -22,7 +22,6 @@ from models.world_model import WorldModel, normalise
 from planner_server.planning import (
     Budget,
     Context,
-    Dynamics,
     Planner,
     PlanningError,
     PlanningProblem,
@@ -31,6 +30,10 @@ from planner_server.planning import (
 
 Key = TypeVar("Key", bound=Hashable)
 
+Ways = dict[str, Callable[[Tensor], object]]
+"""Ways of imagining candidates, by name."""
+CACHED = "cached"
+FROM_SCRATCH = "from scratch, masked"
 _CALLS = 5
 
 
@@ -50,17 +53,14 @@ class Cost:
 
 
 def over_horizon(
-    model: WorldModel, dynamics: Dynamics, horizons: Sequence[int], candidates: int
+    ways: Ways,
+    horizons: Sequence[int],
+    candidates: int,
+    device: torch.device,
 ) -> list[Cost]:
-    """Time rollouts with the cache, and the published way of sending the whole history through again."""
-    context = some_context(model, 1)
-    half = _in_bfloat16(model)
-    ways: dict[str, Callable[[Tensor], object]] = {
-        "cached": partial(dynamics.rollout, context),
-        "from scratch, masked": partial(_from_scratch, half, context),
-    }
+    """Time ways of imagining candidates over horizons."""
     calls = {
-        (way, horizon): partial(imagine, some_actions(model, candidates, horizon))
+        (way, horizon): partial(imagine, some_actions(candidates, horizon, device))
         for way, imagine in ways.items()
         for horizon in horizons
     }
@@ -84,16 +84,16 @@ def arithmetic(config: ACPredictorConfig, horizon: int) -> dict[str, float]:
             for step in range(1, horizon + 1):
                 so_far = conditions[:, :step]
                 predictor(tokens.repeat(1, step, 1), so_far, so_far if config.use_state else None)
-    counters = {"cached": cached, "from scratch, masked": scratch}
+    counters = {CACHED: cached, FROM_SCRATCH: scratch}
     return {way: counter.get_total_flops() / 1e9 for way, counter in counters.items()}
 
 
 def over_batches(model: WorldModel, sizes: Sequence[int]) -> Iterator[Cost]:
     """Time one step of batches in every precision and form that the device has."""
     context, is_cuda = some_context(model, 1), _device(model).type == "cuda"
-    ways: dict[str, Callable[[Tensor], object]] = {
+    ways: Ways = {
         "float32": partial(WorldModelDynamics(model).rollout, context),
-        "bfloat16, masked": partial(_from_scratch, _in_bfloat16(model), context),
+        "bfloat16, masked": partial(from_scratch, in_bfloat16(model.predictor), context),
         "bfloat16": partial(WorldModelDynamics(model, "bfloat16").rollout, context),
     }
     if is_cuda:
@@ -105,7 +105,7 @@ def over_batches(model: WorldModel, sizes: Sequence[int]) -> Iterator[Cost]:
         except PlanningError as error:
             print(f"no float8 row: {error}")
     for size in sizes:
-        actions = some_actions(model, size, 1)
+        actions = some_actions(size, 1, _device(model))
         calls = {way: partial(imagine, actions) for way, imagine in ways.items()}
         for way, milliseconds in _race(calls).items():
             yield Cost(way, 1, size, milliseconds)
@@ -134,23 +134,27 @@ def together(planner: Planner, problems: Sequence[PlanningProblem], evaluations:
 
 
 def some_context(model: WorldModel, problems: int) -> Context:
-    """Return random tokens; time does not depend on them."""
+    """Return random tokens for a model; time does not depend on them."""
+    return context_for(model.predictor, problems)
+
+
+def context_for(predictor: ACPredictor, problems: int) -> Context:
+    """Return random tokens for a predictor."""
+    config, device = predictor.config, predictor.predictor_proj.weight.device
     generator = torch.Generator().manual_seed(0)
-    shape = (problems, model.tokens_per_frame, model.embed_dim)
-    device = _device(model)
-    tokens = normalise(torch.randn(shape, generator=generator)).to(device)
+    shape = (problems, config.tokens_per_frame, config.embed_dim)
+    tokens = normalise(torch.randn(shape, generator=generator))
     zeros = torch.zeros(problems, 1, 7, device=device)
-    return Context(tokens, zeros, zeros[:, :0])
+    return Context(tokens.to(device), zeros, zeros[:, :0])
 
 
-def some_actions(model: WorldModel, candidates: int, horizon: int) -> Tensor:
+def some_actions(candidates: int, horizon: int, device: torch.device) -> Tensor:
     """Return random actions `[1, S, H, 7]`."""
     generator = torch.Generator().manual_seed(0)
-    actions = torch.rand((1, candidates, horizon, 7), generator=generator) * 0.1
-    return actions.to(_device(model))
+    return (torch.rand((1, candidates, horizon, 7), generator=generator) * 0.1).to(device)
 
 
-def _from_scratch(model: WorldModel, context: Context, actions: Tensor) -> None:
+def from_scratch(predictor: ACPredictor, context: Context, actions: Tensor) -> None:
     """Unroll the published way: every step sends the whole history through, under a dense mask."""
     candidates, done = actions.shape[1], actions[0].bfloat16()
     tokens, states = (
@@ -158,7 +162,7 @@ def _from_scratch(model: WorldModel, context: Context, actions: Tensor) -> None:
     )
     for step in range(actions.shape[2]):
         inputs = (tokens, done[:, : step + 1], states)
-        predicted = reference_path.predict(model.predictor, *inputs)
+        predicted = reference_path.predict(predictor, *inputs)
         tokens = torch.cat([tokens, predicted], dim=1)
         states = torch.cat([states, states[:, -1:]], dim=1)
 
@@ -183,8 +187,9 @@ def milliseconds(call: Callable[[], object]) -> float:
     return _race({0: call})[0]
 
 
-def _in_bfloat16(model: WorldModel) -> WorldModel:
-    return copy.deepcopy(model).to(torch.bfloat16)
+def in_bfloat16(predictor: ACPredictor) -> ACPredictor:
+    """Return a copy."""
+    return copy.deepcopy(predictor).to(torch.bfloat16)
 
 
 def _device(model: WorldModel) -> torch.device:

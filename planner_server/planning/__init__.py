@@ -29,7 +29,11 @@ from planner_server.planning.problem import PlanningProblem
 from planner_server.planning.registry import planners
 from planner_server.planning.rollouts import RolloutEngine, RolloutSettings
 from planner_server.planning.surrogate import SurrogatePlanner, SurrogateSettings
-from planner_server.planning.world_model_dynamics import WorldModelDynamics
+from planner_server.planning.world_model_dynamics import (
+    Precision,
+    WorldModelDynamics,
+    engine_for,
+)
 
 __all__ = [
     "ActionBounds",
@@ -56,6 +60,7 @@ __all__ = [
     "Planner",
     "PlanningError",
     "PlanningProblem",
+    "Precision",
     "RolloutEngine",
     "RolloutSettings",
     "StopReason",
@@ -66,6 +71,7 @@ __all__ = [
     "Workspace",
     "WorldModelDynamics",
     "contains",
+    "engine_for",
     "goal_energy",
     "planners",
     "project",

@@ -21,7 +21,8 @@ class Budget:
         plateau: The search ends when the best energy has fallen by less than this fraction of what has been gained
             over doing nothing, within `plateau_iterations` iterations.
         plateau_iterations: Iterations that `plateau` looks back.
-        min_std_m: The search ends when the candidates' translations spread by less than this [m].
+        min_std_m: The search ends when the candidates' translations spread by less than this [m]. For this and
+            `plateau` a GPU is waited for once at the end of every iteration; without them, only at the end.
 
     Raises:
         BudgetError: A limit is not positive.

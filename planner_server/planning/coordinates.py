@@ -16,6 +16,8 @@ from planner_server.planning.batch import ProblemBatch
 from planner_server.planning.bounds import ACTION_DIM, GRIPPER
 from planner_server.planning.search import take
 
+_EXACT = "donot_use_mm_for_euclid_dist"  # a point is at distance 0 from itself
+
 
 class Coordinates:
     """Translates between actions and coordinates, and draws points.
@@ -86,16 +88,16 @@ class Coordinates:
 
         Where too few are that far from each other, the lowest one is repeated.
         """
-        embedded, left = self.embed(points), energies.clone()
         if not apart:
-            return take(points, left.topk(count, dim=1, largest=False).indices)
-        chosen = []
-        for _ in range(count):
-            index = left.argmin(dim=1, keepdim=True)
-            chosen.append(index)
-            distance = (embedded - take(embedded, index)).norm(dim=-1)
-            left = left.masked_fill(distance <= apart, torch.inf)
-        return take(points, torch.cat(chosen, dim=1))
+            return take(points, energies.topk(count, dim=1, largest=False).indices)
+        embedded, left = self.embed(points), energies.clone()
+        chosen: list[Tensor] = []
+        while True:
+            chosen.append(left.argmin(dim=1, keepdim=True))
+            if len(chosen) == count:
+                return take(points, torch.cat(chosen, dim=1))
+            distance = torch.cdist(take(embedded, chosen[-1]), embedded, compute_mode=_EXACT)[:, 0]
+            left.masked_fill_(distance <= apart, torch.inf)
 
     def _make_metric(self, horizon: int, gripper_scale: float, path_scale: float) -> Tensor:
         """Return the matrix `[A, A]` that sums the steps up to each one and scales the sums."""

@@ -76,6 +76,8 @@ class Limits:
         workspace.
         """
         inside = actions.clamp(self.low[:, None], self.high[:, None])
+        if self.is_box:
+            return inside
         translation, rotation = inside[..., TRANSLATION], inside[..., ROTATION]
         gripper = self._round_gripper(inside[..., GRIPPER])[..., None]
         if self._has_ball or self._has_workspace:

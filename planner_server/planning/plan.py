@@ -29,7 +29,7 @@ class Timings:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The last iteration's candidates, for display.
+    """The candidates of one iteration, for display.
 
     Attributes:
         actions: float32 `[S, H, 7]` [m, rad, closedness].
@@ -55,7 +55,7 @@ class Plan:
         timings: Where the time went.
         stop_reason: Why the search ended. `HELD`: the model was not asked, `energy` and `energy_do_nothing` are those
             of the current frame.
-        candidates: The last iteration, for display.
+        candidates: What was tried, iteration by iteration, for display; empty where the model was not asked.
     """
 
     actions: NDArray[np.float64]
@@ -67,7 +67,7 @@ class Plan:
     evaluations: int
     timings: Timings
     stop_reason: StopReason
-    candidates: Candidates
+    candidates: tuple[Candidates, ...]
 
     @property
     def elapsed_ms(self) -> float:

@@ -71,6 +71,10 @@ class RolloutEngine:
         dynamics: The model to search with.
         settings: How to batch.
         exact: A more exact model to score results with; None: the same.
+
+    Attributes:
+        dynamics: The model to search with.
+        throughput: How long its batches take, by those of the past.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class RolloutEngine:
         self.dynamics = dynamics
         self._exact = exact if exact is not None else dynamics
         self._settings = settings if settings is not None else RolloutSettings()
-        self._throughput = Throughput()
+        self.throughput = Throughput()
         self._largest = self._settings.batch_size or _LARGEST
         self._bytes_per_rollout: dict[int, float] = {}
 
@@ -90,10 +94,6 @@ class RolloutEngine:
     def max_frames(self) -> int:
         """Most frames of context and horizon together, k + H - 1."""
         return self.dynamics.max_frames
-
-    def affordable(self, horizon: int, remaining_s: float) -> int | None:
-        """Return how many rollouts fit into a time [s], by measured throughput; None: nothing was measured yet."""
-        return self._throughput.affordable(horizon, remaining_s)
 
     def batch_size(self, horizon: int, device: torch.device) -> int:
         """Return the most rollouts that one model call gets now."""
@@ -138,14 +138,14 @@ class RolloutEngine:
         start = 0
         with _without_gradients(actions):
             while size := self._next_size(actions, start, begun_s, deadline_s):
-                measurement = self._throughput.begin(actions.shape[2], actions.device)
+                measurement = self.throughput.begin(actions.shape[2], actions.device)
                 work = partial(
                     self._imagine, dynamics, context, score=score, keep_tokens=keep_tokens
                 )
                 candidates = actions[:, start : start + size]
                 groups = [work(group, candidates[group]) for group in self._groups(actions)]
                 batches.append(_joined(groups, dim=0))
-                self._throughput.end(measurement, size * len(actions))
+                self.throughput.end(measurement, size * len(actions))
                 start += size
             return _joined(batches, dim=1) if batches else _nothing(actions)
 
@@ -161,7 +161,7 @@ class RolloutEngine:
             return size
         # What is queued on a GPU has not been worked off when the clock is read: count it instead.
         remaining_s = deadline_s - (begun_s if on_cuda else time.monotonic())
-        fitting = self.affordable(horizon, remaining_s)
+        fitting = self.throughput.affordable(horizon, remaining_s)
         if fitting is not None:
             size = min(size, fitting // problems - (start if on_cuda else 0))
         return max(size, 0) if remaining_s > 0 else 0

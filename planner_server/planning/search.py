@@ -7,8 +7,9 @@ Letters in shapes: P problems, S candidates, H horizon, N tokens, D channels.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,7 @@ class Search:
         self._reasons: list[StopReason | None] = [None] * len(batch)
         self._history: list[Tensor] = []
         self._iterations = [0] * len(batch)
-        self._last: Scored | None = None
+        self._tried: list[Scored] = []
 
     @property
     def is_over(self) -> bool:
@@ -89,12 +90,11 @@ class Search:
     @property
     def can_begin(self) -> bool:
         """Whether the deadline leaves time for one batch, as far as is known."""
-        if self._deadline_s is None:
-            return True
-        remaining_s = self._deadline_s - time.monotonic()
-        affordable = self._engine.affordable(self.batch.horizon, remaining_s)
-        needed = SMALLEST_BATCH * len(self.batch)
-        return remaining_s > 0 and (affordable is None or affordable >= needed)
+        until_s, now_s = self._search_until(), time.monotonic()
+        if until_s is None:
+            return self._deadline_s is None or now_s < self._deadline_s
+        affordable = self._engine.throughput.affordable(self.batch.horizon, until_s - now_s)
+        return affordable is None or affordable >= SMALLEST_BATCH * len(self.batch)
 
     def score(self, actions: Tensor, *, keep_tokens: bool = False) -> Scored:
         """Imagine sequences `[P, S, H, 7]`, moved into the bounds first.
@@ -132,14 +132,17 @@ class Search:
             count + (reason is None)
             for count, reason in zip(self._iterations, self._reasons, strict=True)
         ]
+        stops: dict[StopReason, Tensor] = {}
         if self._budget.min_std_m is not None and std_m is not None:
-            self._stop_where(std_m < self._budget.min_std_m, StopReason.CONVERGED)
+            stops[StopReason.CONVERGED] = std_m < self._budget.min_std_m
         back = self._budget.plateau_iterations
         if self._budget.plateau is not None and len(self._history) > back:
             before = self._history[-1 - back]
             gained = self._history[0] - self.best_energies
             is_flat = before - self.best_energies < self._budget.plateau * gained
-            self._stop_where(is_flat | (gained <= 0), StopReason.PLATEAU)
+            stops[StopReason.PLATEAU] = is_flat | (gained <= 0)
+        if stops:
+            self._stop_where(stops)
 
     def finish(self, answers: Tensor | None = None) -> list[Plan]:
         """Score the answers `[P, H, 7]`, the best sequences if none are given, once more and return the plans.
@@ -168,6 +171,8 @@ class Search:
     def hold(self) -> list[Plan]:
         """Return the plans to stay, without asking the model."""
         self._stop(StopReason.HELD)
+        if self._deadline_s is not None and time.monotonic() < self._deadline_s:
+            self._engine.throughput.doubt()  # or a model that was slow once would never be asked again
         energies = self.batch.energy_now().cpu()[:, None].expand(-1, 2)
         return self._report(self.best_actions.cpu().double(), energies, 0.0)
 
@@ -176,9 +181,8 @@ class Search:
         return wanted if most is None else max(min(wanted, most - max(self._evaluations)), 0)
 
     def _split(self, actions: Tensor) -> tuple[Tensor, ...]:
-        """Cut off a small first batch where there is a deadline: the first one is evaluated whatever it says."""
-        has_begun = any(self._evaluations)
-        if self._deadline_s is None or has_begun or actions.shape[1] <= SMALLEST_BATCH:
+        """Cut off a small first batch where a deadline meets a model of unknown speed."""
+        if self._search_until() is not None or self._deadline_s is None:
             return (actions,)
         return actions[:, :SMALLEST_BATCH], actions[:, SMALLEST_BATCH:]
 
@@ -193,10 +197,10 @@ class Search:
 
     def _search_until(self) -> float | None:
         """Return when to stop so that the closing re-scoring still fits; None where the speed is not known yet."""
-        per_second = self._engine.affordable(self.batch.horizon, 1.0)
-        if self._deadline_s is None or per_second is None:
+        closing_s = self._engine.throughput.seconds(self.batch.horizon, 2 * len(self.batch))
+        if self._deadline_s is None or closing_s is None:
             return None
-        return self._deadline_s - 2 * len(self.batch) / max(per_second, 1)
+        return self._deadline_s - closing_s
 
     def _imagine(
         self,
@@ -222,7 +226,7 @@ class Search:
         """Take over what is better than the best, for problems whose search goes on."""
         if not scored.energies.shape[1]:
             return
-        self._last = scored
+        self._tried.append(replace(scored, tokens=None))
         energies, index = scored.energies.detach().min(dim=1)
         is_better = energies < self.best_energies
         if any(
@@ -237,9 +241,14 @@ class Search:
     def _stop(self, reason: StopReason) -> None:
         self._reasons = [known or reason for known in self._reasons]
 
-    def _stop_where(self, is_over: Tensor, reason: StopReason) -> None:
-        for index in is_over.nonzero()[:, 0].tolist():
-            self._reasons[index] = self._reasons[index] or reason
+    def _stop_where(self, stops: dict[StopReason, Tensor]) -> None:
+        """Stop problems whose flag `[P]` is set; the only place where a search waits for a GPU."""
+        flags = torch.stack(list(stops.values())).tolist()
+        for reason, is_over in zip(stops, flags, strict=True):
+            self._reasons = [
+                known or (reason if over else None)
+                for known, over in zip(self._reasons, is_over, strict=True)
+            ]
 
     def _report(self, actions: Tensor, energies: Tensor, rescoring_ms: float) -> list[Plan]:
         now = self.batch.energy_now().tolist()
@@ -247,7 +256,7 @@ class Search:
             1e3 * (time.monotonic() - self._started_s), 1e3 * self._model_s, rescoring_ms
         )
         history = torch.stack(self._history, dim=1).tolist() if self._history else [[]] * len(now)
-        plans = []
+        plans, candidates = [], self._candidates()
         for index, problem in enumerate(self.batch.problems):
             energy, still = energies[index].tolist()
             plans.append(
@@ -261,18 +270,27 @@ class Search:
                     evaluations=self._evaluations[index],
                     timings=timings,
                     stop_reason=self._reasons[index] or StopReason.COMPLETED,
-                    candidates=self._candidates(index),
+                    candidates=candidates[index],
                 )
             )
         return plans
 
-    def _candidates(self, index: int) -> Candidates:
-        actions, energies = self.best_actions[index, None], self.best_energies[index, None]
-        if self._last is not None:
-            actions, energies = self._last.actions[index], self._last.energies[index]
-        return Candidates(
-            actions.detach().float().cpu().numpy(), energies.detach().float().cpu().numpy()
+    def _candidates(self) -> list[tuple[Candidates, ...]]:
+        """Return what was tried for every problem, fetched from the device at once."""
+        if not self._tried:
+            return [()] * len(self.batch)
+        ends = np.cumsum([scored.energies.shape[1] for scored in self._tried])[:-1]
+        actions = torch.cat([scored.actions for scored in self._tried], dim=1)
+        energies = torch.cat([scored.energies for scored in self._tried], dim=1)
+        shares = (
+            np.split(values.detach().float().cpu().numpy(), ends, axis=1)
+            for values in (actions, energies)
         )
+        rounds = list(zip(*shares, strict=True))
+        return [
+            tuple(Candidates(some[index], their[index]) for some, their in rounds)
+            for index in range(len(self.batch))
+        ]
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:

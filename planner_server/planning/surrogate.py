@@ -55,13 +55,13 @@ class SurrogateSettings:
     """
 
     design: Annotated[int, Field(ge=2)] = 36
-    rounds: Annotated[int, Field(ge=1)] = 6
-    cloud: Annotated[int, Field(ge=1)] = 7
+    rounds: Annotated[int, Field(ge=1)] = 5
+    cloud: Annotated[int, Field(ge=1)] = 8
     cloud_std: Annotated[float, Field(gt=0)] = 0.35
-    shrink: Annotated[float, Field(gt=0, le=1)] = 0.6
+    shrink: Annotated[float, Field(gt=0, le=1)] = 0.55
     gripper_shrink: Annotated[float, Field(ge=0)] = 0.4
-    basins: Annotated[int, Field(ge=1)] = 7
-    basins_decay: Annotated[float, Field(ge=0, le=1)] = 0.6
+    basins: Annotated[int, Field(ge=1)] = 8
+    basins_decay: Annotated[float, Field(ge=0, le=1)] = 0.55
     separation: Annotated[float, Field(ge=0)] = 0.35
     length: Annotated[float, Field(gt=0)] = 0.6
     smoothing: Annotated[float, Field(gt=0)] = 3e-3

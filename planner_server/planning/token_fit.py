@@ -101,10 +101,10 @@ class TokenFit:
         system[:, :known] = basis
         system[:, known, :known] = 1.0  # the coefficients of the known points sum to zero
         system.diagonal(dim1=1, dim2=2)[:, :known] += self._smoothing
-        wanted = F.pad(values, (0, 0, 0, 1)).double()
-        # Not `solve`, which waits for a GPU to say whether the matrix is singular; this one never is.
-        coefficients: Tensor = torch.linalg.solve_ex(system, wanted).result
-        return coefficients.to(values)
+        # The system is small and its right-hand sides are many: only the inverse needs double precision. Not `inv`,
+        # which waits for a GPU to say whether the matrix is singular; this one never is.
+        inverse: Tensor = torch.linalg.inv_ex(system).inverse
+        return inverse[:, :, :known].to(values) @ values
 
     def _basis(self, points: Tensor) -> Tensor:
         """Return the basis functions `[P, K, S + 1]` at embedded points `[P, K, A]`: one per known point, and one."""

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from models.ac_predictor import ACPredictor
 from models.packed import can_pack, packed_rollout
-from models.rollout import ACRollout, Memory
+from models.rollout import ACRollout
+from models.rollout_memory import Memory
 from models.world_model import WorldModel
 from planner_server.planning.dynamics import Context
 from planner_server.planning.errors import PlanningError

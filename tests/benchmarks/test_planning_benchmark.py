@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.planning import cases, comparison, curves, report, speed
+from benchmarks.planning import __main__ as main
+from benchmarks.planning import cases, comparison, curves, published, report, shipped, speed
 from benchmarks.planning.published_search import PublishedSearch, next_poses
 from models.config import tiny, vjepa2_ac_vit_giant
+from models.model_folder import save_world_model
 from models.poses import compose
 from models.world_model import WorldModel, normalise
 from planner_server.planning import (
@@ -96,7 +98,7 @@ def test_the_best_known_answer_has_no_gap(model: WorldModel) -> None:
     small = comparison.Contender(comparison.PUBLISHED, "cem", {"candidates": 12, "iterations": 2})
     long = comparison.Contender("long", "icem", {})
     published, best = (comparison.answer(engine, model, who, problems) for who in (small, long))
-    rows = comparison.standings([published, best], best)
+    rows = comparison.standings([published, best], np.minimum(published.energies, best.energies))
     assert min(row.gap for row in rows) == 0
     assert all(row.gap_low <= row.gap <= row.gap_high for row in rows)
     assert rows[0].distance_m == 0
@@ -151,6 +153,43 @@ def test_the_curves_are_drawn(tmp_path: Path) -> None:
     ]
     curves.plot(points, tmp_path / "plot.png", "title")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.timeout(600)
+def test_the_benchmark_runs_to_its_end_and_rewrites_the_page(
+    model: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, plot = tmp_path / "page.md", tmp_path / "plot.png"
+    page.write_text(f"before\n{report.BEGIN}\n{report.END}\nafter\n")
+    effort = shipped.Effort({1: 2, 2: 1}, 20, {1: 10, 2: 2}, 1, 1, (48,))
+    for module, name, value in (
+        (shipped, "QUICK", effort),
+        (shipped, "LONG", comparison.Contender("long", "icem", {}, horizons=(1,))),
+        (shipped, "_HORIZONS", (1, 2)),
+        (shipped, "_ROBOTS", 2),
+        (published, "HORIZONS", (1, 2)),
+        (published, "_CPU_HORIZONS", (1, 2)),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(main, "PAGE", page)
+    monkeypatch.setattr(main, "PLOT", plot)
+    monkeypatch.setattr(published, "vjepa2_ac_vit_giant", tiny)
+    save_world_model(model, tmp_path / "model")
+    arguments = ["--quick", "--docs", "--model", str(tmp_path / "model"), "--output", str(tmp_path)]
+    assert main.main(arguments) == 0
+
+    document = json.loads((tmp_path / "planning-shipped.json").read_text())
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["sections_s"]["horizon 2, cem (published)"] > 0
+    for comparison_found in document["result"]["comparisons"]:
+        horizon, rows = comparison_found["horizon"], comparison_found["rows"]
+        expected = {who.name for who in comparison.contenders() if horizon in who.horizons}
+        assert {row["name"] for row in rows} == expected
+    assert (tmp_path / "planning-published.json").is_file()
+    assert plot.is_file()
+    text = page.read_text()
+    assert "at an energy no higher: " in text
+    assert text.endswith("after\n")
 
 
 @pytest.mark.slow

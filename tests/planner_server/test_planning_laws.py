@@ -304,7 +304,8 @@ def test_the_same_seed_gives_the_same_plan_whatever_others_draw(name: str) -> No
     other = plan(name, problem_for(TARGET, seed=8))
     np.testing.assert_array_equal(first.actions, again.actions)
     assert first.energy == again.energy
-    assert not np.array_equal(first.candidates.actions, other.candidates.actions)
+    assert len(first.candidates) == len(first.energy_per_iteration)
+    assert not np.array_equal(first.candidates[0].actions, other.candidates[0].actions)
 
 
 targets = st.tuples(*[st.floats(-0.1875, 0.1875, width=32)] * 3)
@@ -424,6 +425,19 @@ def test_a_deadline_too_short_for_one_batch_holds() -> None:
     assert found.evaluations == 0
     np.testing.assert_array_equal(found.actions, np.zeros((1, 7)))
     assert found.energy == found.energy_do_nothing == found.energy_now
+
+
+def test_a_model_that_was_slow_once_is_asked_again() -> None:
+    world = LinearWorld(delay_s=0.01)
+    planner = make("icem", world)
+    planner.plan([problem_for(TARGET)], Budget(max_evaluations=32))  # 10 ms per candidate
+    world.delay_s = 0.0
+    reasons = [
+        planner.plan([problem_for(TARGET)], Budget(deadline_ms=50))[0].stop_reason
+        for _ in range(40)
+    ]
+    assert reasons[0] is StopReason.HELD
+    assert reasons[-1] is not StopReason.HELD
 
 
 def test_problems_planned_one_after_another_share_the_deadline() -> None:

@@ -148,19 +148,54 @@ def test_batches_are_cut_to_the_time_that_is_left() -> None:
     assert world.calls[0][1] <= 20
 
 
-def test_what_is_affordable_follows_from_what_was_measured() -> None:
+def learned(batches: list[tuple[int, float]], horizon: int = 1) -> Throughput:
     throughput = Throughput()
-    assert throughput.affordable(1, 1.0) is None
-    cpu = torch.device("cpu")
-    measurement = throughput.begin(1, cpu)
-    time.sleep(0.05)
-    throughput.end(measurement, 10)
-    one, two = throughput.affordable(1, 1.0), throughput.affordable(2, 1.0)
-    assert one is not None
-    assert two is not None
-    assert 10 < one <= 200
-    assert one // 2 - 1 <= two <= one // 2 + 1
+    for rollouts, seconds in batches:
+        throughput.learn(horizon, rollouts, seconds)
+    return throughput
+
+
+def test_a_batch_costs_a_fixed_time_and_a_time_per_rollout() -> None:
+    throughput = learned([(n, 0.002 + 0.001 * n) for n in (32, 8, 2, 16, 32, 2)])
+    assert throughput.seconds(1, 64) == pytest.approx(0.066, rel=0.05)
+    assert throughput.seconds(1, 2) == pytest.approx(0.004, rel=0.3)
+    assert throughput.affordable(1, 0.1) == pytest.approx((0.09 - 0.002) / 0.001, rel=0.05)
+    assert throughput.affordable(1, 0.0005) == 0
     assert throughput.affordable(1, -1.0) == 0
+
+
+def test_small_closing_batches_do_not_make_the_next_search_smaller() -> None:
+    whole = [(32, 0.034), (4, 0.006)] * 5
+    before, after = learned(whole), learned([*whole, (2, 0.004), (2, 0.004), (2, 0.004)])
+    expected, found = before.affordable(1, 0.2), after.affordable(1, 0.2)
+    assert expected is not None
+    assert found is not None
+    assert found > 0.9 * expected
+
+
+def test_batches_of_one_size_are_taken_for_proportional() -> None:
+    throughput = learned([(16, 0.016)] * 4)
+    assert throughput.seconds(1, 8) == pytest.approx(0.008)
+    assert throughput.seconds(2, 8) == pytest.approx(0.016), "two steps cost about twice as much"
+
+
+def test_what_only_happens_once_is_soon_forgotten() -> None:
+    warming_up = learned([(8, 30.0), (8, 0.008)])
+    assert warming_up.seconds(1, 8) == pytest.approx(0.008)
+    hiccup = learned([(8, 0.008)] * 10 + [(8, 30.0)])
+    expected_s = hiccup.seconds(1, 8)
+    assert expected_s is not None
+    assert 0.008 < expected_s < 4 * 0.008
+    assert learned([]).affordable(1, 1.0) is None
+
+
+def test_the_engine_learns_how_fast_its_model_is() -> None:
+    engine = RolloutEngine(CountingWorld(rollout_s=0.002))
+    for size in (4, 8, 16, 8):
+        evaluate(engine, torch.rand(1, size, 1, 7))
+    affordable = engine.throughput.affordable(1, 1.0)
+    assert affordable is not None
+    assert 10 < affordable <= 900
 
 
 def test_gradients_reach_the_actions() -> None:
