@@ -41,11 +41,7 @@ def preprocess_frames(
         InvalidInputError: The frames are not uint8 `[B, H, W, 3]`.
     """
     check_frames(frames)
-    if geometry == "centre_square":
-        cropped = crop_centre_square(frames)
-    else:
-        cropped = crop_aspect_ratio(frames, _NARROWEST, _WIDEST)
-    pixels = cropped.permute(0, 3, 1, 2).float()
+    pixels = crop_visible(frames, geometry).permute(0, 3, 1, 2).float()
     if pixels.shape[2:] != img_size:
         pixels = F.interpolate(pixels, img_size, mode="bilinear", align_corners=False)
     return normalise_pixels(pixels)
@@ -70,6 +66,13 @@ def normalise_pixels(pixels: Tensor) -> Tensor:
     mean = pixels.new_tensor(IMAGENET_MEAN).view(3, 1, 1) * _WHITE
     std = pixels.new_tensor(IMAGENET_STD).view(3, 1, 1) * _WHITE
     return (pixels - mean) / std
+
+
+def crop_visible(frames: Tensor, geometry: FrameGeometry) -> Tensor:
+    """Return the part of frames `[B, H, W, C]` that a model of this geometry looks at."""
+    if geometry == "centre_square":
+        return crop_centre_square(frames)
+    return crop_aspect_ratio(frames, _NARROWEST, _WIDEST)
 
 
 def crop_centre_square(frames: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from robot_client.protocol import MAX_GOALS
 EXAMPLE_STATE = [0.58, -0.002, 0.2476, -3.067, 0.031, -1.913, 0.0]
 AXES = ("dx", "dy", "dz", "roll", "pitch", "yaw", "gripper")
 
-_PIXEL_PNG = (  # 16 x 16 px, grey: short enough to be shown
-    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAANElEQVQoFZXBAQEAAAABIJ433QZV5FHkUeRR5FHkUeRR5FHkUeRR5FHkUeRR"
-    "5DH7UhgRpIrbBwAAAABJRU5ErkJggg=="
+_GREY_PNG = (  # 16 x 16 px: short enough to be shown
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAD0lEQVR42mNoQAMMI1sAAAUMgAHjM1mKAAAAAElFTkSuQmCC"
 )
 _State = Annotated[
     list[Annotated[float, Field(strict=True)]],
@@ -25,7 +24,7 @@ _State = Annotated[
     ),
 ]
 _Image = Annotated[
-    str, Field(description="A PNG, JPEG or WebP file in base64.", examples=[_PIXEL_PNG])
+    str, Field(description="A PNG, JPEG or WebP file in base64.", examples=[_GREY_PNG])
 ]
 
 
