@@ -1,6 +1,6 @@
 """The application: `uvicorn planner_server.app:app` starts everything, with no arguments and no configuration.
 
-The way of one observation: `zmq_door` -> `service` -> `worker` -> `batch_planner` -> `planning` -> reply.
+The way of one observation: `zmq_door` -> `dialogue` -> `service` -> `worker` -> `batch_planner` -> `planning` -> reply.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from planner_server.errors import PlannerError, StartupError, to_http
 from planner_server.gate import GateMiddleware
 from planner_server.logs import configure_logging
 from planner_server.middleware import BodyLimitMiddleware, RequestIdMiddleware
-from planner_server.routes import operation, plans, probes, sessions
+from planner_server.page import routes as page
+from planner_server.page.assets import add_page
+from planner_server.routes import episodes, history, operation, orders, plans, probes, sessions
 from planner_server.schemas import ErrorAnswer
 from planner_server.security.addresses import is_loopback, uvicorn_host
+from planner_server.security.tickets import Tickets
 from planner_server.settings import Settings, load_settings
 from planner_server.start import Parts, known_tokens, serving
 from planner_server.uploads import describe
@@ -72,9 +75,13 @@ def create_app(settings: Settings) -> PlannerApp:
         lifespan=_lifespan,
     )
     app.state.settings, app.state.tokens = settings, tokens
+    app.state.tickets = Tickets()
     app.include_router(probes.probes)
-    for router in (probes.model, sessions.router, operation.router, plans.router):
+    for part in (sessions, operation, orders, plans, history, episodes, page):
+        app.include_router(part.router, responses=_ANY_ERROR)
+    for router in (probes.model, episodes.reports):
         app.include_router(router, responses=_ANY_ERROR)
+    add_page(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_request_bytes)
     app.add_middleware(GateMiddleware, is_open=tokens.is_open)
     app.add_middleware(RequestIdMiddleware)

@@ -20,9 +20,17 @@ from planner_server.errors import PlannerError
 from planner_server.goal_tokens import GoalTokens
 from planner_server.images import check_frame
 from planner_server.memories import Memories, Memory, Seen, context_of, remember, step_between
-from planner_server.plan_request import Display, Frame, Planned, PlanRequest, warnings_about
+from planner_server.plan_request import (
+    Cloud,
+    Display,
+    Frame,
+    Planned,
+    PlanRequest,
+    warnings_about,
+)
 from planner_server.planning import (
     Budget,
+    Candidates,
     Context,
     NonFiniteEnergyError,
     Plan,
@@ -39,7 +47,6 @@ Answer = Planned | PlannerError
 _THUMBNAIL_PX = 160
 _THUMBNAIL_QUALITY = 80
 _SHOWN_CANDIDATES = 64
-_SHOWN_ELITES = 8
 _LEAST_SHARE = (
     0.1  # of its patience, below which a search is limited by its size in place of the time
 )
@@ -212,18 +219,20 @@ class BatchPlanner:
 
     def _display(self, looked: _Looked, problem: PlanningProblem, plan: Plan) -> Display:
         heat = (looked.seen.tokens - problem.goal.tokens[0]).abs().mean(dim=-1)
-        order = np.argsort(plan.candidates.energies, kind="stable")
-        shown = order[: _SHOWN_CANDIDATES // 2]
-        rest = order[_SHOWN_CANDIDATES // 2 :]
-        shown = np.concatenate([shown, rest[:: max(1, len(rest) // (_SHOWN_CANDIDATES // 2))]])
-        shown = shown[np.isfinite(plan.candidates.energies[shown])]
         return Display(
             thumbnail=thumbnail(looked.frame),
             heat=heat.reshape(self._model.grid).tolist(),
-            candidates=plan.candidates.actions[shown, 0].tolist(),
-            energies=plan.candidates.energies[shown].tolist(),
-            elites=min(_SHOWN_ELITES, len(shown)),
+            iterations=[_cloud(candidates) for candidates in plan.candidates],
         )
+
+
+def _cloud(candidates: Candidates) -> Cloud:
+    """Return a sample of at most 64: half of it the best, half of it spread over the rest."""
+    order = np.argsort(candidates.energies, kind="stable")
+    best, rest = order[: _SHOWN_CANDIDATES // 2], order[_SHOWN_CANDIDATES // 2 :]
+    shown = np.concatenate([best, rest[:: max(1, len(rest) // (_SHOWN_CANDIDATES // 2))]])
+    shown = shown[np.isfinite(candidates.energies[shown])]
+    return Cloud(candidates.actions[shown, 0].tolist(), candidates.energies[shown].tolist())
 
 
 def thumbnail(frame: Frame) -> bytes:

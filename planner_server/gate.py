@@ -1,7 +1,8 @@
 """Refuses HTTP requests that should not be here at all, before anything of them is read.
 
-Three kinds: from another machine while the server has no tokens; under a foreign host name, as a web page does that
-points its own name at this machine; and sent by a web page of another origin, which a browser would do unasked.
+Without tokens only this machine may ask: not another one, not a web page that points its own name at this machine, and
+not a proxy beside the server, behind which anybody may be. With or without them, no web page of another origin, which a
+browser would let ask unasked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from planner_server.errors import PlannerError, to_http
 from planner_server.security.addresses import host_of, is_loopback
+
+# What a proxy adds to a request that it passes on.
+_FORWARDED = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+)
 
 
 class GateMiddleware:
@@ -43,6 +54,14 @@ class GateMiddleware:
                 "unauthorised",
                 f"this server has no tokens and therefore serves its own machine only, not {host[:100]!r}; set "
                 "PLANNER_TOKEN or PLANNER_TOKENS_FILE and start it again",
+            )
+        proxied = next((name for name in _FORWARDED if name in headers), None)
+        if self._is_open and proxied is not None:
+            return PlannerError(
+                "unauthorised",
+                f"this request came through a proxy (it carries {proxied}), and this server has no tokens: whoever "
+                "reaches the proxy could move robots. Set PLANNER_TOKEN or PLANNER_TOKENS_FILE and start it again, or "
+                "ask it directly from its own machine",
             )
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:

@@ -21,7 +21,7 @@ async def keep_house(service: PlannerService) -> None:
     while True:
         try:
             service.sessions.forget_idle()
-            await service.refresh()
+            await service.adoption.refresh()
             service.sample()
             problem = service.archive.writer.problem
             if problem != reported:

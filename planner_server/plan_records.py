@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from planner_server.plan_request import Planned, PlanRequest
+from planner_server.plan_request import Cloud, Planned, PlanRequest
+
+_ELITES = 8  # of what is shown, marked as the best
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,22 @@ def event_of(seq: int, record: dict[str, Any], planned: Planned) -> dict[str, An
     if shown is not None:
         event["frame_jpeg"] = base64.b64encode(shown.thumbnail).decode()
         event["heat"] = [[round(value, 4) for value in row] for row in shown.heat]
-        event["candidates"] = {
-            "actions": [[round(value, 5) for value in action] for action in shown.candidates],
-            "energies": [round(value, 6) for value in shown.energies],
-            "elites": shown.elites,
-        }
+        event["candidates"] = _candidates(shown.iterations)
     return event
+
+
+def _candidates(iterations: Sequence[Cloud]) -> dict[str, Any]:
+    """Return what was tried in every iteration, and the last one at the top."""
+    rounded = [
+        {
+            "actions": [[round(value, 5) for value in action] for action in cloud.actions],
+            "energies": [round(value, 6) for value in cloud.energies],
+        }
+        for cloud in iterations
+    ]
+    last = rounded[-1] if rounded else {"actions": [], "energies": []}
+    elites = min(_ELITES, len(iterations[-1].energies)) if iterations else 0
+    return {**last, "elites": elites, "iterations": rounded}
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

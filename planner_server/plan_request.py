@@ -19,6 +19,37 @@ _ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
+class Observation:
+    """One look of a robot.
+
+    Attributes:
+        seq: The robot's own count.
+        read_frame: Returns the frame, uint8 RGB `[H, W, 3]`; called by the worker.
+        state: Pose `[7]` at its capture.
+        goal_index: Which goal to plan for; None leaves the count to the session.
+        committed: Actions `[k, 7]` under way.
+        received_s: When it arrived, `time.monotonic()`.
+    """
+
+    seq: int
+    read_frame: Callable[[], Frame]
+    state: NDArray[np.float64]
+    goal_index: int | None
+    committed: NDArray[np.float64] | None
+    received_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class SinglePlan:
+    """A plan asked for without a session: how to read the frame, the goal, and the pose `[7]`."""
+
+    read_frame: Callable[[], Frame]
+    goal: SubGoal
+    state: NDArray[np.float64]
+    options: PlanOptions
+
+
+@dataclass(frozen=True, eq=False)
 class PlanRequest:
     """Everything one plan needs, gathered before it waits, so that the worker knows no session.
 
@@ -76,22 +107,31 @@ class PlanRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class Cloud:
+    """A sample of one iteration's candidates: the best half of it, and others.
+
+    Attributes:
+        actions: First actions `[S, 7]`, best first.
+        energies: Their energies `[S]`.
+    """
+
+    actions: list[list[float]]
+    energies: list[float]
+
+
+@dataclass(frozen=True, eq=False)
 class Display:
     """What a person wants to see of a plan.
 
     Attributes:
         thumbnail: The observed frame as a small JPEG file.
         heat: Mean absolute difference of observed and goal token, per patch, `[rows, columns]`.
-        candidates: A sample of the last candidates' first actions `[S, 7]`, best first.
-        energies: Their energies `[S]`.
-        elites: How many of them the search would call its elites.
+        iterations: What was tried, iteration by iteration; empty where the model was not asked.
     """
 
     thumbnail: bytes
     heat: list[list[float]]
-    candidates: list[list[float]]
-    energies: list[float]
-    elites: int
+    iterations: list[Cloud]
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,7 +76,9 @@ class ModelCard(BaseModel):
     sha256: str = Field(description="Of the file with the weights.")
     parameters: int = Field(description="Weights of encoder and predictor together.")
     device: str = Field(examples=["cpu"])
-    precision: str = Field(description="float32 or bfloat16, of the search's matrix products.")
+    precision: str = Field(
+        description="float32, bfloat16 or float8, of the search's matrix products."
+    )
     server: str = Field(examples=["vjepa-planner 0.1.0"])
 
 
@@ -115,6 +117,9 @@ class SessionInfo(Goals):
     """One robot's conversation with the planner."""
 
     id: str
+    owner: str = Field(
+        description="Name of the token that it belongs to: only it and the role operate may change it."
+    )
     planner: str
     options: PlanOptions
     action_limits: Limits
@@ -234,6 +239,9 @@ class EventRecord(BaseModel):
     kind: str
     actor: str
     detail: str
+    order_number: int | None = Field(description="Of an order to a robot; else null.")
+    acknowledged_at: datetime | None = Field(description="When its robot first answered.")
+    standing_at: datetime | None = Field(description="When its arm was reported at rest.")
 
 
 class EventHistory(BaseModel):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.checkpoint import load_world_model
+from models.decoder import PixelDecoder, has_decoder, load_decoder
 from models.errors import ModelError
 from models.world_model import WorldModel
 from planner_server.errors import StartupError
 from planner_server.planning import (
     Planner,
+    PlanningError,
+    Precision,
     RolloutEngine,
     RolloutSettings,
-    WorldModelDynamics,
+    engine_for,
     planners,
 )
 from planner_server.settings import Settings
 
-Precision = Literal["float32", "bfloat16"]
+logger = logging.getLogger(__name__)
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -49,8 +52,9 @@ class ServedModel:
         max_step: Box of every action `[7]` [m, rad, closedness]; 0 is never planned.
         sha256: Of the file with the weights, in hexadecimal.
         parameters: Number of weights.
-        precision: float32 or bfloat16, what the search multiplies.
+        precision: float32, bfloat16 or float8, what the search multiplies.
         most_sessions: Sessions planned in one call.
+        decoder: Draws tokens for people; None where the model's folder holds none.
     """
 
     world_model: WorldModel
@@ -64,6 +68,7 @@ class ServedModel:
     parameters: int
     precision: Precision
     most_sessions: int = 1
+    decoder: PixelDecoder | None = None
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -120,7 +125,19 @@ def load_served_model(settings: Settings) -> ServedModel:
         precision=precision,
         # A CPU gains nothing from planning for several robots at once, and each would wait for all.
         most_sessions=settings.max_batch or (_CUDA_BATCH if device.type == "cuda" else 1),
+        decoder=_decoder(path, model, device),
     )
+
+
+def _decoder(path: Path, model: WorldModel, device: torch.device) -> PixelDecoder | None:
+    """Load what draws this model's tokens; planning goes on without it."""
+    if not has_decoder(path):
+        return None
+    try:
+        return load_decoder(path, device=str(device), world_model=model.config)
+    except (ModelError, OSError, torch.OutOfMemoryError) as error:
+        logger.warning("nothing imagined will be drawn: the decoder in %s: %s", path, error)
+        return None
 
 
 def _digest(path: Path) -> str:
@@ -133,9 +150,13 @@ def _digest(path: Path) -> str:
 
 
 def _engine(model: WorldModel, precision: Precision, settings: Settings) -> RolloutEngine:
-    exact = WorldModelDynamics(model, precision="float32")
-    dynamics = exact if precision == "float32" else WorldModelDynamics(model, precision=precision)
-    return RolloutEngine(dynamics, RolloutSettings(batch_size=settings.chunk_size))
+    batches = RolloutSettings(batch_size=settings.chunk_size)
+    try:
+        return engine_for(model, precision, compiled=settings.compiled, settings=batches)
+    except PlanningError as error:
+        raise StartupError(
+            f"the search cannot compute as PLANNER_PRECISION says: {error}"
+        ) from error
 
 
 def _device(name: str) -> torch.device:

@@ -9,59 +9,36 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
+from planner_server.adoption import Adoption
 from planner_server.errors import PlannerError, SupersededError
 from planner_server.goals import SubGoal
 from planner_server.landscape import Energies, EnergyQuestion
 from planner_server.metrics import Metrics
+from planner_server.observed_frames import FrameKeeper
 from planner_server.options import PlanOptions
+from planner_server.orders import GivenOrder, OrderBook, obedience_of
 from planner_server.plan_records import Outcome, event_of, record_of
-from planner_server.plan_request import Frame, Planned, PlanRequest, lateness
-from planner_server.security.tokens import TokenRing
+from planner_server.plan_request import (
+    Frame,
+    Observation,
+    Planned,
+    PlanRequest,
+    SinglePlan,
+    lateness,
+)
+from planner_server.security.tokens import Caller, TokenRing
 from planner_server.served_model import ServedModel
-from planner_server.sessions import RUNNING, Session, SessionStore
+from planner_server.sessions import Look, Session, SessionStore
 from planner_server.store.archive import Archive
-from planner_server.store.rows import StoredSession
+from planner_server.store.history import History
 from planner_server.streams import Streams
 from planner_server.terms import Defaults, check_goals, terms_of
 from planner_server.worker import PlanningWorker
+from robot_client.protocol import Ack
 
 logger = logging.getLogger(__name__)
 
 _SAVE_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """One look of a robot.
-
-    Attributes:
-        seq: The robot's own count.
-        read_frame: Returns the frame, uint8 RGB `[H, W, 3]`; called by the worker.
-        state: Pose `[7]` at its capture.
-        goal_index: Which goal to plan for; None leaves the count to the session.
-        committed: Actions `[k, 7]` under way.
-        received_s: When it arrived, `time.monotonic()`.
-    """
-
-    seq: int
-    read_frame: Callable[[], Frame]
-    state: NDArray[np.float64]
-    goal_index: int | None
-    committed: NDArray[np.float64] | None
-    received_s: float
-
-
-@dataclass(frozen=True, eq=False)
-class SinglePlan:
-    """A plan asked for without a session: how to read the frame, the goal, and the pose `[7]`."""
-
-    read_frame: Callable[[], Frame]
-    goal: SubGoal
-    state: NDArray[np.float64]
-    options: PlanOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,37 +49,55 @@ class PlannerService:
         model: What is served.
         worker: The thread that plans.
         sessions: The open sessions.
+        adoption: Takes up the sessions of others.
         archive: What survives the process.
+        history: What it tells of the past.
+        frames: Keeps small pictures of what was observed.
         defaults: Of sessions that ask for nothing.
         tokens: Who is let in.
         metrics: What is counted.
         streams: Who watches.
         idle_s: Time after which a session is forgotten [s].
-        on_order: Told of sessions whose robots are to be told something.
+        on_order: Told of sessions whose robots are to be told something; they return whether one is there.
+        orders: When orders were given and obeyed.
     """
 
     model: ServedModel
     worker: PlanningWorker
     sessions: SessionStore
+    adoption: Adoption
     archive: Archive
+    history: History
+    frames: FrameKeeper
     defaults: Defaults
     tokens: TokenRing
     metrics: Metrics
     streams: Streams
     idle_s: float
-    on_order: list[Callable[[Session], None]] = field(default_factory=list)
+    on_order: list[Callable[[Session], bool]] = field(default_factory=list)
+    orders: OrderBook = field(default_factory=OrderBook)
 
     # Sessions ----------------------------------------------------------------------------------
 
-    def create_session(self, options: PlanOptions, actor: str) -> tuple[Session, Future[None]]:
+    def create_session(
+        self, options: PlanOptions, caller: Caller, owner: str | None = None
+    ) -> tuple[Session, Future[None]]:
         """Begin a session; the future tells when it is saved.
 
+        Args:
+            options: What it asks for.
+            caller: Who makes it.
+            owner: Name of the token that it shall belong to; None: the caller's.
+
         Raises:
-            PlannerError: `unknown_planner`, `invalid_request` or `too_many_sessions`.
+            PlannerError: `unknown_planner`, `invalid_request`, `forbidden` or `too_many_sessions`.
         """
-        session = self.sessions.create(options, terms_of(options, self.model, self.defaults))
+        if owner is not None:
+            self.tokens.check_may_make_for(caller, owner)
+        terms = terms_of(options, self.model, self.defaults)
+        session = self.sessions.create(options, terms, owner or caller.name)
         saved = self.archive.save_session(session)
-        self.archive.note("session_created", session.id, actor, options.task)
+        self.archive.note("session_created", session.id, caller.name, options.task)
         return session, saved
 
     async def find_session(self, session_id: str) -> Session:
@@ -111,8 +106,7 @@ class PlannerService:
         Raises:
             PlannerError: `unknown_session`.
         """
-        if self.archive.is_shared and self.sessions.peek(session_id) is None:
-            await self._adopt_from_archive(session_id)
+        await self.adoption.look_for(session_id)
         return self.sessions.get(session_id)
 
     async def set_goals(self, session: Session, goals: Sequence[SubGoal], actor: str) -> bool:
@@ -157,23 +151,31 @@ class PlannerService:
         self.streams.publish(session.id, "end", {"actor": actor})
         self.streams.end(session.id)
 
-    def give_order(self, session: Session, state: str, reason: str, actor: str) -> Future[None]:
-        """Pause, resume or stop the robot of a session; its door tells it."""
+    def give_order(
+        self, session: Session, state: str, reason: str, actor: str
+    ) -> tuple[GivenOrder, Future[None]]:
+        """Pause, resume or stop the robot of a session, whom its door tells at once; the future: it is saved."""
         session.give_order(state, reason)
-        self.archive.note(f"order_{state}", session.id, actor, reason)
+        given = self.orders.give(session.id, session.order_number)
+        told = [tell(session) for tell in self.on_order]
+        given.is_connected = any(told)
+        self.archive.note(f"order_{state}", session.id, actor, reason, order=given.number)
         self.streams.publish(
-            session.id, "state", {"state": state, "order": session.order_number, "reason": reason}
+            session.id, "state", {"state": state, "order": given.number, "reason": reason}
         )
-        for tell in self.on_order:
-            tell(session)
-        return self.archive.save_session(session)
+        return given, self.archive.save_session(session)
 
-    def acknowledge(self, session: Session, order: int) -> None:
-        """Note that the robot has obeyed an order."""
-        if session.acknowledged < order <= session.order_number:
-            session.acknowledged = order
-            self.archive.note("order_acknowledged", session.id, "robot", str(order))
-            self.streams.publish(session.id, "acknowledged", {"order": order})
+    def acknowledge(self, session: Session, ack: Ack) -> None:
+        """Note that the robot has obeyed an order, and what its arm does."""
+        given = self.orders.acknowledge(ack)
+        is_first = session.acknowledged < ack.order <= session.order_number
+        if given is None and not is_first:
+            return
+        if is_first:
+            session.acknowledged = ack.order
+        self.history.save_obedience(ack, given)
+        self.archive.note("order_acknowledged", session.id, "robot", f"{ack.order}: {ack.arm}")
+        self.streams.publish(session.id, "acknowledged", obedience_of(ack, given))
 
     async def until_saved(self, saved: Future[None]) -> bool:
         """Wait a little for something to be on disk; a database that is away delays nobody for long."""
@@ -211,6 +213,7 @@ class PlannerService:
             )
             raise
         counters.plans += 1
+        session.newest = Look(seen.seq, seen.read_frame, seen.state, index, planned.plan.actions)
         planned = self._judge(request, planned)
         if planned.warnings and planned.warnings[-1].startswith("late:"):
             counters.late += 1
@@ -220,6 +223,7 @@ class PlannerService:
         outcome = Outcome(planned, index, is_goal_done, is_task_done)
         record = record_of(request, outcome)
         self.archive.save_plan(session, seen.seq, record)
+        self.frames.keep(planned, seen.read_frame)
         if self.streams.is_watched(session.id):
             self.streams.publish(session.id, "plan", event_of(seen.seq, record, planned))
         return outcome
@@ -263,13 +267,6 @@ class PlannerService:
 
     # Keeping house -----------------------------------------------------------------------------
 
-    def restore(self) -> int:
-        """Take up the sessions that an earlier process left; called before the doors open. Returns how many."""
-        restored = 0
-        for stored in self.archive.open_sessions(self.idle_s, self.sessions.room):
-            restored += self._take_up(stored)
-        return restored
-
     def sample(self) -> None:
         """Bring the gauges up to date."""
         metrics, writer = self.metrics, self.archive.writer
@@ -278,43 +275,6 @@ class PlannerService:
         metrics.streams.set(len(self.streams))
         metrics.unsaved.set(len(writer))
         metrics.lost.set(writer.lost)
-
-    async def refresh(self) -> None:
-        """Learn what other replicas did to the sessions of this one: goals, orders, ends."""
-        known = {session.id: session for session in self.sessions.all()}
-        if not known or not self.archive.is_shared:
-            return
-        revisions = await asyncio.to_thread(self.archive.revisions, list(known))
-        for session_id, (revision, has_ended) in revisions.items():
-            session = known[session_id]
-            if has_ended:
-                self.sessions.drop(session)
-                self.streams.end(session_id)
-            elif revision > session.revision:
-                stored = await asyncio.to_thread(self.archive.find_session, session_id, self.idle_s)
-                if stored is not None:
-                    _update(session, stored)
-
-    # -------------------------------------------------------------------------------------------
-
-    async def _adopt_from_archive(self, session_id: str) -> None:
-        stored = await asyncio.to_thread(self.archive.find_session, session_id, self.idle_s)
-        if stored is not None and self.sessions.peek(session_id) is None:
-            self._take_up(stored)
-
-    def _take_up(self, stored: StoredSession) -> bool:
-        """Adopt a stored session; one whose options this model cannot serve stays where it is."""
-        try:
-            terms = terms_of(stored.options, self.model, self.defaults)
-        except PlannerError as error:
-            logger.warning("session %s cannot go on: %s", stored.id, error.message)
-            return False
-        session = Session(stored.id, stored.options, terms, 0.0, stored.created_at)
-        _update(session, stored)
-        # A robot that obeyed is told once more; one that did not hear of it must be told.
-        session.acknowledged = 0 if stored.state != RUNNING else stored.order_number
-        self.sessions.adopt(session)
-        return True
 
     def _request(self, session: Session, seen: Observation, goal: SubGoal) -> PlanRequest:
         return PlanRequest(
@@ -342,8 +302,3 @@ class PlannerService:
         if late is not None:
             added.append(late)
         return replace(planned, warnings=(*planned.warnings, *added)) if added else planned
-
-
-def _update(session: Session, stored: StoredSession) -> None:
-    for name in ("goals", "state", "order_number", "goal_index", "goal_steps", "revision"):
-        setattr(session, name, getattr(stored, name))

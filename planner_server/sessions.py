@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planner_server.errors import PlannerError
 from planner_server.goals import SubGoal
 from planner_server.options import PlanOptions
+from planner_server.security.tokens import Caller, Role
 from planner_server.terms import Terms
 from robot_client.protocol import Order, Pause, Resume, Stop
 
@@ -31,6 +35,25 @@ class Counters:
     late: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The observation that a session was planned for last, for people who ask what else could be done from there.
+
+    Attributes:
+        seq: The robot's own count.
+        read_frame: Returns the frame, uint8 RGB `[H, W, 3]`.
+        state: Pose `[7]` at its capture.
+        goal_index: Which goal the plan was for.
+        actions: What was planned `[H, 7]`.
+    """
+
+    seq: int
+    read_frame: Callable[[], NDArray[np.uint8]]
+    state: NDArray[np.float64]
+    goal_index: int
+    actions: NDArray[np.float64]
+
+
 @dataclass
 class Session:
     """Mutable state of one conversation.
@@ -41,6 +64,7 @@ class Session:
         terms: What they come to with this model.
         last_used_s: When it was last spoken to, on the store's clock [s].
         created_at: When it was made [s since 1970, UTC].
+        owner: Name of the token that it belongs to; besides it, only the role operate may change it.
         goals: In the order of the task.
         counters: What happened since this process knows it.
         state: running, paused or stopped.
@@ -51,6 +75,8 @@ class Session:
         goal_steps: Plans made for it.
         revision: Grows with every change that other replicas must learn of.
         epoch: Grows with every hello: what the robot did before it says nothing about now.
+        newest: What was planned for last; None before the first plan of this process.
+        asked_about: What people asked about last, kept so that they can go on asking while the robot moves on.
     """
 
     id: str
@@ -58,6 +84,7 @@ class Session:
     terms: Terms
     last_used_s: float
     created_at: float
+    owner: str = ""
     goals: tuple[SubGoal, ...] = ()
     counters: Counters = field(default_factory=Counters)
     state: str = RUNNING
@@ -68,6 +95,8 @@ class Session:
     goal_steps: int = 0
     revision: int = 0
     epoch: int = 0
+    newest: Look | None = None
+    asked_about: Look | None = None
 
     def goal(self, index: int | None) -> tuple[int, SubGoal]:
         """Return one of the goals with its index; None stands for the one under way.
@@ -124,6 +153,19 @@ class Session:
             return None
         return _ORDERS[self.state](self.id, self.order_number, self.order_reason)
 
+    def check_belongs_to(self, caller: Caller) -> None:
+        """Refuse a caller whose session this is not.
+
+        Raises:
+            PlannerError: `forbidden`.
+        """
+        if caller.role < Role.OPERATE and caller.name != self.owner:
+            raise PlannerError(
+                "forbidden",
+                f"session {self.id} belongs to the token {self.owner!r}, and this is {caller.name!r}; make a session "
+                "of your own, or use a token with the role operate",
+            )
+
     def check_running(self) -> None:
         """Refuse to plan for a robot that shall hold.
 
@@ -164,14 +206,16 @@ class SessionStore:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def create(self, options: PlanOptions, terms: Terms) -> Session:
-        """Begin a session.
+    def create(self, options: PlanOptions, terms: Terms, owner: str = "") -> Session:
+        """Begin a session that belongs to the token `owner`.
 
         Raises:
             PlannerError: `too_many_sessions`.
         """
         self._make_room()
-        session = Session(secrets.token_hex(8), options, terms, self._clock(), time.time())
+        session = Session(
+            secrets.token_hex(8), options, terms, self._clock(), time.time(), owner=owner
+        )
         self._sessions[session.id] = session
         return session
 

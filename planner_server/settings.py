@@ -41,8 +41,10 @@ class Settings(BaseSettings):
     """World model to serve: a folder with config.json and model.safetensors, or a published .pt file."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda or cuda:N."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numbers that the search multiplies: auto takes bfloat16 where the hardware is built for it."""
+    precision: Literal["auto", "float32", "bfloat16", "float8"] = "auto"
+    """Numbers that the search multiplies: auto takes bfloat16 where the hardware is built for it; float8 needs CUDA."""
+    compiled: bool = False
+    """Compile the predictor, as CUDA graphs on a GPU; the first plans take minutes, the others less time."""
     torch_threads: int | None = Field(default=None, ge=1)
     """CPU threads of the planning worker; None leaves the choice to torch."""
     control_period_s: float | None = Field(default=None, ge=1e-3, le=60)
@@ -88,8 +90,10 @@ class Settings(BaseSettings):
     """Plans, events and ended sessions older than this are deleted [days]."""
     retain_plans: int = Field(default=1_000_000, ge=1)
     """Plans kept at most; the oldest go first."""
+    retain_frames: int = Field(default=20_000, ge=0)
+    """Small pictures of observed frames kept for the history, about 5 kB each; 0 keeps none."""
     episodes: Path | None = None
-    """Folder of recorded episodes, whose frames may be named as goals."""
+    """Folder of recorded episodes, to be looked at and downloaded; their frames may be named as goals."""
 
     max_sessions: int = Field(default=64, ge=1)
     """Sessions kept at once."""

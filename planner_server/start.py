@@ -13,21 +13,26 @@ from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 
+from sqlalchemy import Engine
+
 from planner_server import __version__
+from planner_server.adoption import Adoption
 from planner_server.errors import StartupError
 from planner_server.goal_images import GoalMaker
 from planner_server.housekeeping import keep_house
 from planner_server.metrics import Metrics
+from planner_server.observed_frames import FrameKeeper
 from planner_server.security.addresses import is_local_endpoint
 from planner_server.security.keys import read_keys
 from planner_server.security.rates import RateLimiter
 from planner_server.security.tokens import TokenRing, entry_of, read_tokens
-from planner_server.served_model import load_served_model
+from planner_server.served_model import ServedModel, load_served_model
 from planner_server.service import PlannerService
 from planner_server.sessions import Session, SessionStore
 from planner_server.settings import Settings
 from planner_server.store.archive import Archive
-from planner_server.store.database import open_database
+from planner_server.store.database import is_memory, open_database
+from planner_server.store.history import History
 from planner_server.store.location import Location
 from planner_server.store.rows import Retention
 from planner_server.store.writer import Writer
@@ -82,7 +87,7 @@ async def serving(settings: Settings, tokens: TokenRing) -> AsyncIterator[Parts]
     """
     sys.setswitchinterval(_GIL_SWITCH_S)
     worker = PlanningWorker(partial(load_served_model, settings), _worker_options(settings))
-    door, location, archive = None, None, None
+    door, location, service = None, None, None
     try:
         model = await asyncio.wrap_future(worker.start())
         keys = None
@@ -91,30 +96,15 @@ async def serving(settings: Settings, tokens: TokenRing) -> AsyncIterator[Parts]
         door = ZmqDoor(settings.zmq_endpoint, _rates(settings.messages_per_s), keys)
         location = Location(settings)
         engine = await asyncio.to_thread(open_database, location.url)
-        most = (
-            min(settings.retain_plans, _IN_MEMORY) if location.is_memory else settings.retain_plans
-        )
-        retention = Retention(settings.retain_days, most)
-        archive = Archive(engine, retention, Writer(engine))
-        service = PlannerService(
-            model=model,
-            worker=worker,
-            sessions=SessionStore(settings.max_sessions, settings.session_idle_s),
-            archive=archive,
-            defaults=Defaults(settings.default_planner, settings.horizon, settings.deadline_ms),
-            tokens=tokens,
-            metrics=Metrics(),
-            streams=Streams(settings.max_streams),
-            idle_s=settings.session_idle_s,
-        )
+        service = _service(settings, tokens, worker, model, engine)
         service.sessions.on_forgotten = lambda session: _forget(service, session)
-        restored = await asyncio.to_thread(service.restore)
+        restored = await asyncio.to_thread(service.adoption.restore)
     except BaseException:
         worker.stop()
         if door is not None:
             await door.close()
-        if archive is not None:
-            archive.close()
+        if service is not None:
+            service.archive.close()
         if location is not None:
             location.release()
         raise
@@ -136,9 +126,45 @@ async def serving(settings: Settings, tokens: TokenRing) -> AsyncIterator[Parts]
         await asyncio.to_thread(worker.stop)
         house.cancel()
         await door.close()
-        archive.note("server_stopped", None, "server")
-        await asyncio.to_thread(archive.close)
+        await asyncio.to_thread(service.frames.close)
+        service.archive.note("server_stopped", None, "server")
+        await asyncio.to_thread(service.archive.close)
         location.release()
+
+
+def _service(
+    settings: Settings,
+    tokens: TokenRing,
+    worker: PlanningWorker,
+    model: ServedModel,
+    engine: Engine,
+) -> PlannerService:
+    retention, writer = _retention(settings, engine), Writer(engine)
+    archive, history = Archive(engine, retention, writer), History(engine, writer)
+    sessions = SessionStore(settings.max_sessions, settings.session_idle_s)
+    streams = Streams(settings.max_streams)
+    defaults = Defaults(settings.default_planner, settings.horizon, settings.deadline_ms)
+    idle_s = settings.session_idle_s
+    return PlannerService(
+        model=model,
+        worker=worker,
+        sessions=sessions,
+        adoption=Adoption(sessions, archive, streams, model, defaults, idle_s),
+        archive=archive,
+        history=history,
+        frames=FrameKeeper(history, is_keeping=retention.max_frames > 0),
+        defaults=defaults,
+        tokens=tokens,
+        metrics=Metrics(),
+        streams=streams,
+        idle_s=idle_s,
+    )
+
+
+def _retention(settings: Settings, engine: Engine) -> Retention:
+    """Return what is kept: less of it where there is no disk."""
+    most = min(settings.retain_plans, _IN_MEMORY) if is_memory(engine) else settings.retain_plans
+    return Retention(settings.retain_days, most, min(settings.retain_frames, most))
 
 
 def _told(endpoint: str, public_host: str | None) -> str:

@@ -17,15 +17,16 @@ _LONGEST_QUEUE = 16
 class Listener:
     """One open stream; a reader that is too slow loses the oldest events and is told how many."""
 
-    def __init__(self) -> None:
-        self._events: deque[tuple[str, str]] = deque(maxlen=_LONGEST_QUEUE)
+    def __init__(self, longest: int = _LONGEST_QUEUE) -> None:
+        self._longest = longest
+        self._events: deque[tuple[str, str]] = deque(maxlen=longest)
         self._has_events = asyncio.Event()
         self._missed = 0
         self._is_closed = False
 
     def put(self, kind: str, data: str) -> None:
         """Leave an event for the reader."""
-        if len(self._events) == _LONGEST_QUEUE:
+        if len(self._events) == self._longest:
             self._missed += 1
         self._events.append((kind, data))
         self._has_events.set()
@@ -44,10 +45,11 @@ class Listener:
                 yield b": keep-alive\n\n"
                 continue
             self._has_events.clear()
-            if self._missed:
-                yield format_event("missed", json.dumps({"events": self._missed}))
-                self._missed = 0
             while self._events:
+                if self._missed:  # said where the gap is, which may come about while this waits
+                    missed, self._missed = self._missed, 0
+                    yield format_event("missed", json.dumps({"events": missed}))
+                    continue
                 yield format_event(*self._events.popleft())
             if self._is_closed:
                 return
@@ -72,8 +74,12 @@ class Streams:
         """Whether anybody listens to a session."""
         return session_id in self._listeners
 
-    def listen(self, session_id: str) -> Listener:
+    def listen(self, session_id: str, listener: Listener | None = None) -> Listener:
         """Begin to listen to a session; whoever does must `leave`.
+
+        Args:
+            session_id: Which one.
+            listener: Who listens; None makes a new one.
 
         Raises:
             PlannerError: `busy` or `shutting_down`.
@@ -84,7 +90,7 @@ class Streams:
             )
         if len(self) >= self._most:
             raise PlannerError("busy", f"{self._most} streams are open already; close one of them")
-        listener = Listener()
+        listener = Listener() if listener is None else listener
         self._listeners.setdefault(session_id, set()).add(listener)
         return listener
 

@@ -130,6 +130,10 @@ class PlanningWorker:
             lambda model: energies_of(model, self._known_goals(), question), "energies"
         )
 
+    def ask(self, work: Callable[[ServedModel, GoalTokens], Answer], name: str) -> Future[Answer]:
+        """Do something else with the model and the goals' tokens between plans; short, for robots wait behind it."""
+        return self._submit_one(lambda model: work(model, self._known_goals()), name)
+
     def plan(self, request: PlanRequest) -> Future[Planned]:
         """Plan once; the request waits its turn and is not superseded."""
         self._check_room()

@@ -30,8 +30,8 @@ from planner_server.streams import format_event
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 
-_Limit = Annotated[int, Query(ge=1, le=1000, description="Entries at most.")]
-_Before = Annotated[int | None, Query(ge=1, lt=2**53, description="Only entries with a lower id.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Entries at most.")]
+Before = Annotated[int | None, Query(ge=1, lt=2**53, description="Only entries with a lower id.")]
 _STREAM_EXAMPLE = 'event: plan\ndata: {"seq": 7, "energy": 0.31, "actions": [[0.02, 0, ...]]}\n\n'
 
 
@@ -64,13 +64,13 @@ async def list_plans(
     service: Service,
     _: Observer,
     session_id: SessionId,
-    limit: _Limit = 100,
-    before: _Before = None,
+    limit: Limit = 100,
+    before: Before = None,
 ) -> PlanHistory:
     """Return recorded plans, newest first; also of sessions that have ended. `-` stands for single plans."""
     owner = None if session_id == "-" else session_id
     rows = await asyncio.to_thread(service.archive.plans, owner, before, limit)
-    return PlanHistory(plans=[PlanRecord(**_dated(row)) for row in rows])
+    return PlanHistory(plans=[PlanRecord(**dated(row)) for row in rows])
 
 
 @router.get("/sessions/{session_id}/events")
@@ -78,13 +78,13 @@ async def list_events(
     service: Service,
     _: Observer,
     session_id: SessionId,
-    limit: _Limit = 100,
-    before: _Before = None,
+    limit: Limit = 100,
+    before: Before = None,
 ) -> EventHistory:
     """Return recorded events, newest first: who did what to this session. `-` stands for the server."""
     owner = None if session_id == "-" else session_id
     rows = await asyncio.to_thread(service.archive.events, owner, before, limit)
-    return EventHistory(events=[EventRecord(**_dated(row)) for row in rows])
+    return EventHistory(events=[EventRecord(**dated(row)) for row in rows])
 
 
 @router.get(
@@ -127,9 +127,15 @@ async def _order(
 ) -> SessionInfo:
     service = parts.service
     session = await service.find_session(session_id)
-    saved = service.give_order(session, state, order.reason if order else "", caller.name)
+    _, saved = service.give_order(session, state, order.reason if order else "", caller.name)
     return describe(parts, session, saved=await service.until_saved(saved))
 
 
-def _dated(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "at": datetime.fromtimestamp(row["at"], timezone.utc)}
+def dated(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the database, its times as dates."""
+    times = {
+        name: datetime.fromtimestamp(row[name], timezone.utc)
+        for name in ("at", "acknowledged_at", "standing_at")
+        if row.get(name) is not None
+    }
+    return {**row, **times}

@@ -12,6 +12,7 @@ from planner_server.errors import PlannerError
 from planner_server.goal_images import frame_of
 from planner_server.landscape import EnergyQuestion, grid_of, picture_of
 from planner_server.options import PlanOptions
+from planner_server.plan_request import Observation, SinglePlan
 from planner_server.questions import AXES, EnergyJson, LandscapeJson, ObservationJson, PlanJson
 from planner_server.routes.access import GoalUploads, Planner, Service
 from planner_server.routes.bodies import question_body
@@ -23,7 +24,6 @@ from planner_server.schemas import (
     PlanAnswer,
     SessionPlanAnswer,
 )
-from planner_server.service import Observation, SinglePlan
 from planner_server.uploads import parse_actions, parse_state, read_body
 
 router = APIRouter(prefix="/v1", tags=["plan"])
@@ -48,11 +48,12 @@ async def plan(request: Request, service: Service, maker: GoalUploads, _: Planne
     "/sessions/{session_id}/plan", openapi_extra=question_body(ObservationJson, ("frame",))
 )
 async def plan_in_session(
-    request: Request, service: Service, _: Planner, session_id: SessionId
+    request: Request, service: Service, caller: Planner, session_id: SessionId
 ) -> SessionPlanAnswer:
     """Plan for one observation of a session, as a robot does over ZMQ; the newest observation wins."""
     received_s = time.monotonic()
     session = await service.find_session(session_id)
+    session.check_belongs_to(caller)
     body, files = await read_body(request, ObservationJson, ("frame",))
     seq = session.counters.observations if body.seq is None else body.seq
     state = parse_state(body.state)

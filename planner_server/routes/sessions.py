@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Annotated, Literal, cast
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from planner_server.errors import PlannerError
 from planner_server.options import PlanOptions
@@ -24,11 +24,21 @@ SessionId = Annotated[str, Path(max_length=64)]
 
 @router.post("", status_code=201)
 async def create_session(
-    parts: Running, caller: Planner, options: PlanOptions | None = None
+    parts: Running,
+    caller: Planner,
+    options: PlanOptions | None = None,
+    owner: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=64,
+            description="Name of the token that it shall belong to; another's than the caller's needs operate.",
+        ),
+    ] = None,
 ) -> SessionInfo:
     """Begin a session; give its id to the robot's `hello`, and upload goals to it."""
     service = parts.service
-    session, saved = service.create_session(options or PlanOptions(), caller.name)
+    session, saved = service.create_session(options or PlanOptions(), caller, owner)
     is_saved = await service.until_saved(saved)
     return describe(parts, session, saved=is_saved)
 
@@ -48,7 +58,8 @@ async def get_session(parts: Running, _: Observer, session_id: SessionId) -> Ses
 @router.delete("/{session_id}", status_code=204)
 async def delete_session(service: Service, caller: Planner, session_id: SessionId) -> None:
     """End a session; its plans and events can still be looked up."""
-    await service.find_session(session_id)
+    session = await service.find_session(session_id)
+    session.check_belongs_to(caller)
     await service.until_saved(service.end_session(session_id, caller.name))
 
 
@@ -58,6 +69,7 @@ async def put_goals(
 ) -> Goals:
     """Replace the session's goals: one image, or up to 16 sub-goals in order. They are encoded once, now."""
     session = await service.find_session(session_id)  # before the upload is read
+    session.check_belongs_to(caller)
     goals = await maker.goals(await read_goals(request))
     is_saved = await service.set_goals(session, goals, caller.name)
     return Goals(goals=Goals.of(session).goals, saved=is_saved)
@@ -93,6 +105,7 @@ def describe(parts: Parts, session: Session, *, saved: bool | None = None) -> Se
     counters = session.counters
     return SessionInfo(
         id=session.id,
+        owner=session.owner,
         planner=session.terms.planner_name,
         options=session.options,
         action_limits=limits_in_json(session.terms.max_step),

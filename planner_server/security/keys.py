@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import zmq
 import zmq.auth
-from zmq.auth.asyncio import AsyncioAuthenticator
 
 from planner_server.errors import StartupError
 
@@ -71,57 +69,31 @@ def read_keys(secret_file: Path, clients: Path) -> CurveKeys:
     return CurveKeys(public, secret, clients)
 
 
-class CurveGuard:
-    """Encrypts a socket and lets in the clients whose public keys lie in a folder.
+class KnownKeys:
+    """The public keys in a folder, which is looked into at every question.
 
-    The folder is looked into at every handshake: a key that is added counts at once, and one that is removed lets
-    nobody in any more; whoever is connected stays connected.
+    A key that is added counts at once, and one that is removed lets nobody in any more; whoever is connected stays
+    connected.
 
     Args:
-        context: The socket's context.
-        keys: The server's own, and where the clients' are.
+        folder: With a file *.key per client.
     """
 
-    def __init__(self, context: zmq.Context[Any], keys: CurveKeys) -> None:
-        self._context = context
-        self._keys = keys
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._known: dict[tuple[str, int], bytes] = {}
-        self._authenticator: AsyncioAuthenticator | None = None
 
-    def protect(self, socket: zmq.Socket[Any]) -> None:
-        """Encrypt a socket that is not bound yet."""
-        socket.curve_server = True
-        socket.curve_publickey = self._keys.public
-        socket.curve_secretkey = self._keys.secret
-
-    def start(self) -> None:
-        """Begin to check clients; needs the running event loop."""
-        self._authenticator = AsyncioAuthenticator(self._context)
-        self._authenticator.start()
-        self._authenticator.configure_curve_callback(domain="*", credentials_provider=self)
-
-    def stop(self) -> None:
-        """Stop checking."""
-        if self._authenticator is not None:
-            self._authenticator.stop()
-            self._authenticator = None
-
-    def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - the signature is pyzmq's
-        """Say whether the client with a public key may connect; called by the authenticator."""
-        is_known = key in self._allowed()
-        if not is_known:
-            logger.warning("a client with the unknown key %s is refused", key.decode())
-        return is_known
-
-    def _allowed(self) -> set[bytes]:
-        """Return the public keys in the folder; files are read again when they changed."""
-        paths = sorted(self._keys.clients.glob("*.key"))
-        versions = {(path.name, path.stat().st_mtime_ns): path for path in paths}
+    def has(self, key: bytes) -> bool:
+        """Whether the client with a public key, in Z85, may connect."""
+        versions: dict[tuple[str, int], Path] = {}
+        for path in sorted(self._folder.glob("*.key")):
+            with contextlib.suppress(FileNotFoundError):  # removed this moment
+                versions[path.name, path.stat().st_mtime_ns] = path
         self._known = {
             version: self._known.get(version) or _public_key(path)
             for version, path in versions.items()
         }
-        return set(self._known.values())
+        return bool(key) and key in self._known.values()
 
 
 def _public_key(path: Path) -> bytes:

@@ -106,6 +106,23 @@ class TokenRing:
             )
         return found
 
+    def check_may_make_for(self, caller: Caller, owner: str) -> None:
+        """Refuse somebody who would make a session that belongs to the token `owner`.
+
+        Raises:
+            PlannerError: `forbidden`, where it is another's and the role is too low; `invalid_request`, where no token
+                has that name.
+        """
+        if owner == caller.name:
+            return
+        caller.require(Role.OPERATE)
+        known = sorted({each.name for each, _ in self._entries})
+        if known and owner not in known:
+            raise PlannerError(
+                "invalid_request",
+                f"owner is {owner[:64]!r}, but no token has this name; known: {', '.join(known)}",
+            )
+
 
 def make_token(name: str, role: str) -> tuple[str, TokenEntry]:
     """Return a new random token and the entry that a tokens file needs for it."""

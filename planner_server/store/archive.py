@@ -55,6 +55,7 @@ class Archive:
         values = {
             "id": session.id,
             "created_at": session.created_at,
+            "owner": session.owner,
             "options": session.options.model_dump(mode="json"),
             **progress_of(session),
         }
@@ -111,14 +112,23 @@ class Archive:
 
         self.writer.put(write)
 
-    def note(self, kind: str, session_id: str | None, actor: str, detail: str = "") -> None:
-        """Save an event: what happened, to which session, by whom."""
+    def note(
+        self,
+        kind: str,
+        session_id: str | None,
+        actor: str,
+        detail: str = "",
+        *,
+        order: int | None = None,
+    ) -> None:
+        """Save an event: what happened, to which session, by whom; `order` is the number of an order given."""
         row = {
             "at": time.time(),
             "session_id": session_id,
             "kind": kind,
             "actor": actor[:128],
             "detail": detail[:4000],
+            "order_number": order,
         }
         self.writer.put(lambda connection: connection.execute(insert(events), [row]).close())
 

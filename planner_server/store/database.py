@@ -20,6 +20,7 @@ MEMORY_URL = "sqlite://"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_305_552  # any number that this service's replicas agree on
 _BUSY_TIMEOUT_S = 2.0
+_CACHE_KIB = 256  # per connection; what is written is hardly ever read, and the system caches the file anyway
 
 
 def sqlite_url(path: Path) -> str:
@@ -63,6 +64,11 @@ def is_shared(engine: Engine) -> bool:
     return engine.dialect.name != "sqlite"
 
 
+def is_memory(engine: Engine) -> bool:
+    """Whether nothing outlives the process."""
+    return str(engine.url) == MEMORY_URL
+
+
 def size_bytes(connection: Connection) -> int | None:
     """Return the size of a SQLite database; None for others, which their own tools measure."""
     if connection.dialect.name != "sqlite":
@@ -93,6 +99,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "foreign_keys=ON",
+        f"cache_size=-{_CACHE_KIB}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -29,11 +29,6 @@ class Location:
         self._lock: IO[str] | None = None
         self.url = self._choose(settings)
 
-    @property
-    def is_memory(self) -> bool:
-        """Whether nothing outlives the process."""
-        return self.url == MEMORY_URL
-
     def release(self) -> None:
         """Let another server have the folder."""
         if self._lock is not None:

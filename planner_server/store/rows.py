@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.options import PlanOptions
 from planner_server.sessions import Session
-from planner_server.store.tables import events, goals, images, plans, sessions
+from planner_server.store.tables import events, frames, goals, images, plans, sessions
 
 _DAY_S = 86_400.0
 
@@ -25,10 +25,12 @@ class Retention:
     Attributes:
         days: Plans, events and ended sessions older than this are deleted [days].
         max_plans: Plans kept at most; the oldest go first.
+        max_frames: Pictures of observed frames kept at most; the oldest go first.
     """
 
     days: float
     max_plans: int
+    max_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class StoredSession:
     id: str
     options: PlanOptions
     created_at: float
+    owner: str
     state: str
     order_number: int
     goal_index: int
@@ -92,6 +95,7 @@ def session_of(connection: Connection, row: Any) -> StoredSession:
         id=row["id"],
         options=PlanOptions.model_validate(row["options"]),
         created_at=row["created_at"],
+        owner=row["owner"],
         state=row["state"],
         order_number=row["order_number"],
         goal_index=row["goal_index"],
@@ -144,6 +148,14 @@ def delete_old(connection: Connection, retention: Retention) -> None:
         delete(plans).where((plans.c.at < oldest) | (plans.c.id <= newest_id - retention.max_plans))
     )
     connection.execute(delete(events).where(events.c.at < oldest))
+    newest_too_many = (
+        select(frames.c.stored_at)
+        .order_by(frames.c.stored_at.desc())
+        .offset(retention.max_frames)
+        .limit(1)
+    )
+    last = connection.execute(newest_too_many).scalar_one_or_none()
+    connection.execute(delete(frames).where(frames.c.stored_at <= max(oldest, last or oldest)))
     is_over = (sessions.c.ended_at < oldest) | (sessions.c.used_at < oldest)
     gone = select(sessions.c.id).where(is_over)
     connection.execute(delete(goals).where(goals.c.session_id.in_(gone)))

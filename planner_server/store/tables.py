@@ -36,6 +36,8 @@ sessions = Table(
     Column("goal_steps", Integer, nullable=False),
     # Grows with every change that another replica must learn of.
     Column("revision", Integer, nullable=False),
+    # Name of the token that it belongs to; "" is nobody's.
+    Column("owner", _ID, nullable=False, server_default=""),
     Index("ix_sessions_ended_at", "ended_at"),
 )
 
@@ -80,6 +82,20 @@ events = Table(
     Column("kind", String(32), nullable=False),
     Column("actor", String(128), nullable=False),
     Column("detail", Text, nullable=False),
+    # Of orders to robots: which one, when the robot first answered, and when its arm was at rest.
+    Column("order_number", Integer),
+    Column("acknowledged_at", Double),
+    Column("standing_at", Double),
     Index("ix_events_session_id", "session_id", "id"),
     Index("ix_events_at", "at"),
+)
+
+frames = Table(
+    "frames",
+    metadata,
+    # Of the observed pixels, as the plans' records have it.
+    Column("sha256", _DIGEST, primary_key=True),
+    Column("stored_at", Double, nullable=False),
+    Column("jpeg", LargeBinary, nullable=False),
+    Index("ix_frames_stored_at", "stored_at"),
 )

@@ -1,5 +1,6 @@
 """Goals that are frames of recorded episodes."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from planner_server.episode_frames import read_episode_frame
 from planner_server.errors import PlannerError
+from trajectories.recorder import CameraSpec, EpisodeRecorder
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,35 @@ def test_a_frame_of_a_recording_is_a_goal(
             stored = http.get(f"{path}/0/image").content
             shown = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
             np.testing.assert_array_equal(shown, recorded[index])
+
+
+def test_a_frame_of_what_a_robot_recorded_is_a_goal_and_is_planned_for(
+    run_server: Any, make_settings: Callable[..., Any], tmp_path: Path, pose: list[float]
+) -> None:
+    folder = tmp_path / "monday"
+    folder.mkdir()
+    cameras = {name: CameraSpec((32, 48)) for name in ("left", "right")}
+    recorder = EpisodeRecorder(folder, cameras, fps=10.0, task="tidy up")
+    for row in range(3):
+        frames = {
+            "left": np.full((32, 48, 3), 60 * row, np.uint8),
+            "right": np.full((32, 48, 3), 200, np.uint8),
+        }
+        recorder.append(np.array(pose), 0.1 * row, frames, {})
+    recorder.close(success=True)
+    with run_server(make_settings(episodes=tmp_path)) as address, address.http() as http:
+        session = http.post("/v1/sessions").json()["id"]
+        path = f"/v1/sessions/{session}"
+        for camera, frame, brightness in (("left", 0, 0), ("left", -1, 120), ("right", 1, 200)):
+            source = {"episode": "monday", "frame": frame, "camera": camera}
+            goals = {"goals": [{"images": [source]}]}
+            http.put(f"{path}/goals", json=goals).raise_for_status()
+            stored = http.get(f"{path}/goals/0/image").content
+            shown = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR)
+            np.testing.assert_allclose(shown.astype(int), brightness, atol=8)
+        body = {"frame": base64.b64encode(stored).decode(), "state": pose}
+        plan = http.post(f"{path}/plan", json=body).raise_for_status().json()
+        assert plan["energy_now"] == 0.0  # the very goal
 
 
 @pytest.mark.parametrize(

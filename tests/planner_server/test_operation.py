@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -322,9 +323,27 @@ def test_a_slow_watcher_loses_the_oldest_events_and_is_told(
 ) -> None:
     robot = robots(server.zmq)
     robot.greet(session)
-    with server.http() as watcher, watcher.stream("GET", f"/v1/sessions/{session}/stream"):
-        for seq in range(40):  # nobody reads
-            assert isinstance(robot.ask(observation(session, seq=seq)), Act)
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.socket() as watcher:
+        watcher.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        watcher.connect((host, int(port)))
+        request = f"GET /v1/sessions/{session}/stream HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        watcher.sendall(request.encode())
+        # Pictures that compress badly, so that the kernel's own buffers are full soon.
+        noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+        last = 150
+        for seq in range(last + 1):  # nobody reads
+            assert isinstance(robot.ask(observation(session, seq=seq, frame=noise)), Act)
+        kinds = []
+        with watcher.makefile("rb") as lines:
+            for line in lines:
+                if line.startswith(b"event: "):
+                    kinds.append(line[7:].strip().decode())
+                elif f'"seq":{last},'.encode() in line:
+                    break
+    assert "missed" in kinds
+    assert kinds.count("plan") <= last
+    assert kinds[-1] == "plan"  # the newest is never lost
     assert robot.ping() < 10.0
 
 

@@ -1,6 +1,7 @@
 """Orders to robots, claims to sessions, counts of observations: the conversation beyond question and answer."""
 
-import threading
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import zmq
 
 from robot_client.protocol import (
     Ack,
@@ -257,45 +259,79 @@ def test_two_hundred_idle_connections_disturb_nobody(
     assert isinstance(robot.ask(observation(session, seq=1)), Act)
 
 
-def test_a_slow_reader_loses_answers_and_the_server_goes_on(
-    server: Any, session: str, robots: Callable[[str], Any], observation: Observation
+def count(http: httpx.Client, name: str) -> float:
+    """Return the value of a metric without labels."""
+    lines = http.get("/metrics").raise_for_status().text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def test_a_slow_reader_loses_answers_and_nobody_else_does(
+    run_server: Any,
+    make_settings: Callable[..., Any],
+    session_with_goal: Callable[[Any], str],
+    robots: Callable[[str], Any],
+    observation: Observation,
 ) -> None:
-    import zmq
+    with run_server(make_settings(messages_per_s=1e9)) as address, address.http() as http:
+        slow, quick = robots(address.zmq), robots(address.zmq)
+        slow.socket.disconnect(address.zmq)  # the limits count from the next connection on
+        slow.socket.setsockopt(zmq.RCVHWM, 1)
+        slow.socket.setsockopt(zmq.RCVBUF, 2048)
+        slow.socket.connect(address.zmq)
+        session = session_with_goal(address)
+        quick.greet(session)
+        sent = seq = 0
+        deadline = time.monotonic() + 60
+        while count(http, "planner_unsent_replies_total") < 100:
+            assert time.monotonic() < deadline, f"{sent} answers lie somewhere"
+            for _ in range(200):
+                slow.socket.send(b"no message at all")
+            sent, seq = sent + 200, seq + 1
+            assert isinstance(quick.ask(observation(session, seq=seq)), Act)
+        kept = 0
+        while not slow.is_silent(1.0):  # now it reads
+            assert refused(slow.receive()) == "malformed_message"
+            kept += 1
+        assert kept + count(http, "planner_unsent_replies_total") == sent
+        assert slow.ping() < 10.0
 
-    slow = robots(server.zmq)
-    slow.socket.setsockopt(zmq.RCVHWM, 1)
-    done = threading.Event()
 
-    def flood() -> None:
-        for _ in range(3000):
-            slow.socket.send(b"no message at all" * 20)
-        done.set()
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+HANDSHAKE = GREETING + b"\x04" + bytes([len(READY)]) + READY
 
-    thread = threading.Thread(target=flood)
-    thread.start()
-    quick = robots(server.zmq)
-    quick.greet(session)
-    for seq in range(5):
-        assert isinstance(quick.ask(observation(session, seq=seq)), Act)
-    thread.join(30)
-    assert done.is_set()
-    assert quick.ping() < 10.0
+
+def read_until(raw: socket.socket, wanted: bytes) -> None:
+    seen = b""
+    while wanted not in seen:
+        more = raw.recv(4096)
+        assert more, seen
+        seen += more
 
 
 def test_a_robot_cut_off_in_the_middle_of_a_message_leaves_no_trace(
-    server: Any, robots: Callable[[str], Any], observation: Observation, session: str
+    http: httpx.Client, server: Any, robot: Any, observation: Observation, session: str
 ) -> None:
-    import socket
-
+    """At every stage of the conversation, and without a farewell: the connection is reset."""
+    look = observation(session, frame=np.zeros((256, 256, 3), np.uint8)).encode()
+    message = b"\x02" + len(look).to_bytes(8, "big") + look
     host, port = server.zmq.removeprefix("tcp://").split(":")
-    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00NULL" + bytes(16) + b"\x00" + bytes(31)
-    ready = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"[:0]
-    for cut in (1, 10, 40, 64):
-        with socket.create_connection((host, int(port))) as raw:
-            raw.sendall((greeting + ready)[:cut])
-    robot = robots(server.zmq)
-    big = observation(session, frame=np.zeros((1024, 1024, 3), np.uint8)).encode()
-    robot.socket.send(big)
-    robot.socket.close(linger=0)  # most of it never leaves this side
-    other = robots(server.zmq)
-    assert other.ping() < 10.0
+    address, timeout_s = (host, int(port)), 20
+
+    for cut in (1, 10, 40, len(GREETING), len(GREETING) + 9):
+        with socket.create_connection(address, timeout_s) as raw:
+            raw.sendall(HANDSHAKE[:cut])
+    for cut in (1, 8, 9, 100, len(message) // 2, len(message) - 1):
+        with socket.create_connection(address, timeout_s) as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.sendall(HANDSHAKE)
+            read_until(raw, b"READY")
+            raw.sendall(message[:cut])
+    assert isinstance(robot.ask(observation(session, seq=1)), Act)
+    info = http.get(f"/v1/sessions/{session}").json()
+    assert (info["observations"], info["errors"]) == (1, 0)
+    with socket.create_connection(address, timeout_s) as raw:  # the same bytes, all of them
+        raw.sendall(HANDSHAKE)
+        read_until(raw, b"READY")
+        raw.sendall(message)
+        read_until(raw, b"unauthorised")

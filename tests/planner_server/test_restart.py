@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -162,6 +163,37 @@ def test_a_full_disk_is_reported_and_planning_goes_on(
         while len(get(address, plans)["plans"]) < seq + 2:  # none was lost
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+def test_a_quota_that_is_used_up_is_reported_and_planning_goes_on(
+    start_server: Start,
+    tmp_path: Path,
+    robots: Callable[[str], Any],
+    session_with_goal: Callable[[Any], str],
+    observation: Observation,
+) -> None:
+    """As a small disk, for whoever may not mount one: the server may write to no file beyond its first byte."""
+    server = start_server(PLANNER_DATA_DIR=str(tmp_path))
+    session = session_with_goal(server.address)
+    robot = robots(server.address.zmq)
+    robot.greet(session)
+    before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, before[1]))
+    deadline = time.monotonic() + 60
+    seq = 0
+    while not unrecorded(robot.ask(observation(session, seq=seq))):
+        assert time.monotonic() < deadline, "the quota was never used up"
+        seq += 1
+    assert "disk" in get(server.address, "/readyz")["problem"]
+    assert isinstance(robot.ask(observation(session, seq=seq + 1)), Act)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
+    while get(server.address, "/readyz")["problem"] is not None:
+        assert time.monotonic() < deadline, "the server did not recover"
+        time.sleep(0.1)
+    plans = f"/v1/sessions/{session}/plans?limit=1000"
+    while len(get(server.address, plans)["plans"]) < seq + 2:  # none was lost
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def fill(path: Path) -> None:

@@ -165,6 +165,24 @@ def test_requests_that_come_from_elsewhere_are_not_served_without_a_token(server
 
 
 @pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via", "X-Forwarded-Proto"]
+)
+def test_a_proxy_on_this_machine_lets_nobody_in_where_there_is_no_token(
+    server: Any, header: str
+) -> None:
+    answer = httpx.get(f"{server.url}/v1/sessions", headers={header: "192.0.2.7"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorised")
+    assert header.lower() in answer.json()["message"]
+    assert "PLANNER_TOKEN" in answer.json()["message"]
+
+
+def test_a_proxy_is_served_where_there_is_a_token(run_server: Any, make_settings: Settings) -> None:
+    with run_server(make_settings(token="sesame"), "sesame") as address:
+        headers = {"X-Forwarded-For": "192.0.2.7", "Authorization": "Bearer sesame"}
+        assert httpx.get(f"{address.url}/v1/sessions", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
     ("host", "expected"),
     [
         ("127.0.0.1", True),

@@ -5,18 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
-from planner_server.errors import PlannerError, SupersededError
+from planner_server.errors import PlannerError, StartupError, SupersededError
 from planner_server.goals import GoalImage, SubGoal
 from planner_server.mailbox import Mailbox
 from planner_server.options import PlanOptions
 from planner_server.plan_request import Planned, PlanRequest
-from planner_server.planning import Budget, Plan, Planner, PlanningProblem
+from planner_server.planning import Budget, Plan, Planner, PlanningProblem, WorldModelDynamics
 from planner_server.served_model import ServedModel, load_served_model
 from planner_server.settings import Settings
 from planner_server.worker import PlanningWorker, WorkerOptions
@@ -397,8 +397,10 @@ def test_somebody_who_watches_is_shown_frame_heat_and_candidates(
     assert display.thumbnail.startswith(b"\xff\xd8")
     assert np.array(display.heat).shape == (4, 4)
     assert np.min(display.heat) > 0
-    assert len(display.candidates) == len(display.energies) == 8
-    assert display.energies[: display.elites] == sorted(display.energies)[: display.elites]
+    assert display.iterations
+    for cloud in display.iterations:
+        assert len(cloud.actions) == len(cloud.energies) == 8
+        assert cloud.energies == sorted(cloud.energies)
 
 
 def test_bfloat16_plans_stay_close(
@@ -415,6 +417,20 @@ def test_bfloat16_plans_stay_close(
     np.testing.assert_array_equal(plan.actions, again.actions)
     assert plan.energy == pytest.approx(exact.energy, rel=0.05)
     fast.stop()
+
+
+def test_the_search_is_compiled_where_configured(make_settings: Callable[..., Settings]) -> None:
+    for compiled in (False, True):
+        model = load_served_model(make_settings(compiled=compiled))
+        dynamics = cast(WorldModelDynamics, model.engine.dynamics)
+        assert (dynamics._compiled is not None) is compiled
+
+
+def test_a_precision_that_the_device_lacks_ends_the_start(
+    make_settings: Callable[..., Settings],
+) -> None:
+    with pytest.raises(StartupError, match=r"compute capability 8\.9"):
+        load_served_model(make_settings(precision="float8"))
 
 
 def together(first: str, second: str) -> bool:

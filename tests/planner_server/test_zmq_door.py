@@ -154,6 +154,25 @@ def test_bye_ends_the_session(
     refused(robot.ask(observation(session)), "unknown_session")
 
 
+def test_a_robot_that_pings_keeps_its_session_and_a_silent_one_loses_it(
+    run_server: Any, make_settings: Callable[..., Any], robots: Connect
+) -> None:
+    with run_server(make_settings(session_idle_s=3.0)) as address, address.http() as http:
+
+        def sessions() -> set[str]:
+            return {each["id"] for each in http.get("/v1/sessions").json()["sessions"]}
+
+        alive, silent = robots(address.zmq), robots(address.zmq)
+        kept, lost = alive.greet().session, silent.greet().session
+        deadline = time.monotonic() + 60
+        while lost in sessions():
+            assert time.monotonic() < deadline, "it was never forgotten"
+            alive.ping()
+            time.sleep(0.1)
+        assert kept in sessions()
+        refused(silent.ask(Hello(protocol=1, client="t", session=lost)), "unknown_session")
+
+
 def test_where_there_is_a_token_it_must_be_known(
     run_server: Any,
     make_settings: Callable[..., Any],

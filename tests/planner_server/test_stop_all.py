@@ -1,0 +1,185 @@
+"""Orders from the button to the arm and back: stop all, acknowledgements with their times, the audit."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from planner_server.orders import GivenOrder, OrderBook, wait_until_settled
+from robot_client.protocol import Ack, Order, Pause, Resume, Stop
+
+
+class ObedientRobot:
+    """Holds a session and answers every order with the acknowledgements it is given."""
+
+    def __init__(self, robot: Any, session: str, arms: tuple[str, ...]) -> None:
+        self._robot, self._arms = robot, arms
+        self._ending = threading.Event()
+        self.heard: list[Order] = []
+        robot.greet(session)
+        self._thread = threading.Thread(target=self._obey)
+        self._thread.start()
+
+    def _obey(self) -> None:
+        while not self._ending.is_set():
+            if self._robot.is_silent(0.02):
+                continue
+            order = self._robot.receive()
+            if not isinstance(order, Pause | Resume | Stop):
+                continue
+            self.heard.append(order)
+            for arm in self._arms:
+                self._robot.send(Ack(session=order.session, order=order.order, arm=arm))
+
+    def end(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def drive(robots: Callable[[str], Any]) -> Iterator[Callable[..., ObedientRobot]]:
+    driven: list[ObedientRobot] = []
+
+    def start(address: Any, session: str, *arms: str) -> ObedientRobot:
+        driven.append(ObedientRobot(robots(address.zmq), session, arms))
+        return driven[-1]
+
+    yield start
+    for robot in driven:
+        robot.end()
+
+
+def new_session(http: Any) -> str:
+    return str(http.post("/v1/sessions").raise_for_status().json()["id"])
+
+
+def ordered(book: OrderBook, *arms: str) -> GivenOrder:
+    given = book.give("s1", 1)
+    given.is_connected = True
+    for arm in arms:
+        book.acknowledge(Ack("s1", 1, arm))
+    return given
+
+
+def test_an_arm_that_stands_is_later_than_its_first_answer_and_stays_standing() -> None:
+    now = [100.0]
+    book = OrderBook(lambda: now[0])
+    given = book.give("s1", 1)
+    now[0] += 0.04
+    assert book.acknowledge(Ack("s1", 1, "stopping")) is given
+    now[0] += 0.1
+    assert book.acknowledge(Ack("s1", 1, "stopping")) is None
+    assert book.acknowledge(Ack("s1", 1, "standing")) is given
+    now[0] += 1.0
+    assert book.acknowledge(Ack("s1", 1, "stopping")) is None
+    assert (given.arm, round(given.obeyed_ms or 0), round(given.standing_ms or 0)) == (
+        "standing", 40, 140,
+    )  # fmt: skip
+    assert book.acknowledge(Ack("s1", 2, "standing")) is None
+    assert book.acknowledge(Ack("s2", 1, "standing")) is None
+
+
+def test_waiting_ends_with_the_last_arm_at_rest_and_not_with_the_first_answer() -> None:
+    async def is_waiting(*arms: str) -> bool:
+        wait = asyncio.ensure_future(wait_until_settled([ordered(OrderBook(), *arms)], 60.0))
+        _, waiting = await asyncio.wait({wait}, timeout=0.1)
+        wait.cancel()
+        return bool(waiting)
+
+    assert asyncio.run(is_waiting())
+    assert asyncio.run(is_waiting("stopping"))
+    assert not asyncio.run(is_waiting("stopping", "standing"))
+    assert not asyncio.run(is_waiting("unknown"))
+
+
+def test_stop_all_stops_every_robot_and_says_when_each_stood(
+    run_server: Any, make_settings: Any, drive: Any
+) -> None:
+    with run_server(make_settings()) as address, address.http() as http:
+        first, second, alone = (new_session(http) for _ in range(3))
+        robots = [
+            drive(address, first, "standing"),
+            drive(address, second, "stopping", "standing"),
+        ]
+        answer = http.post("/v1/stop-all", json={"reason": "smoke"}).raise_for_status().json()
+        stopped = {each["id"]: each for each in answer["sessions"]}
+        assert stopped.keys() == {first, second, alone}
+        for session in (first, second):
+            assert stopped[session]["is_connected"]
+            assert stopped[session]["arm"] == "standing"
+            assert 0 <= stopped[session]["obeyed_ms"] <= stopped[session]["standing_ms"]
+        assert answer["standing_ms"] == max(stopped[s]["standing_ms"] for s in (first, second))
+        assert stopped[alone] == {
+            "id": alone, "order": 1, "is_connected": False, "is_obeyed": False,
+            "arm": None, "obeyed_ms": None, "standing_ms": None,
+        }  # fmt: skip
+        for robot in robots:
+            assert isinstance(robot.heard[0], Stop)
+            assert robot.heard[0].reason == "smoke"
+        states = {s["id"]: s["state"] for s in http.get("/v1/sessions").json()["sessions"]}
+        assert set(states.values()) == {"stopped"}
+
+
+def test_a_silent_robot_does_not_keep_stop_all_from_answering(
+    run_server: Any, make_settings: Any, robots: Callable[[str], Any]
+) -> None:
+    with run_server(make_settings()) as address, address.http() as http:
+        session = new_session(http)
+        robots(address.zmq).greet(session)
+        (stopped,) = http.post("/v1/stop-all").raise_for_status().json()["sessions"]
+        assert stopped["is_connected"]
+        assert not stopped["is_obeyed"]
+
+
+def test_the_audit_says_who_ordered_what_and_when_it_was_obeyed(
+    run_server: Any, make_settings: Any, drive: Any
+) -> None:
+    with run_server(make_settings()) as address, address.http() as http:
+        session = new_session(http)
+        drive(address, session, "stopping", "standing")
+        http.post("/v1/stop-all", json={"reason": "smoke"}).raise_for_status()
+        events = http.get("/v1/audit").json()["events"]
+        (order,) = [each for each in events if each["kind"] == "order_stopped"]
+        assert (order["session_id"], order["actor"], order["detail"], order["order_number"]) == (
+            session, "anybody", "smoke", 1,
+        )  # fmt: skip
+        assert order["at"] <= order["acknowledged_at"] <= order["standing_at"]
+        answers = [e["detail"] for e in events if e["kind"] == "order_acknowledged"]
+        assert answers == ["1: standing", "1: stopping"]
+        ids = [each["id"] for each in events]
+        assert ids == sorted(ids, reverse=True)
+        older = http.get("/v1/audit", params={"before": ids[1], "limit": 2}).json()["events"]
+        assert [each["id"] for each in older] == ids[2:4]
+
+
+def test_whoever_watches_sees_both_acknowledgements_with_their_times(
+    run_server: Any, make_settings: Any, drive: Any
+) -> None:
+    with run_server(make_settings()) as address, address.http() as http:
+        session = new_session(http)
+        drive(address, session, "stopping", "standing")
+        seen: list[dict[str, Any]] = []
+        with http.stream("GET", f"/v1/sessions/{session}/stream") as stream:
+            lines = stream.iter_lines()
+            assert "event: session" in next(lines)
+            http.post(f"/v1/sessions/{session}/pause").raise_for_status()
+            for line in lines:
+                if line == "event: acknowledged":
+                    seen.append(json.loads(next(lines).removeprefix("data: ")))
+                if len(seen) == 2:
+                    break
+        assert [each["arm"] for each in seen] == ["stopping", "standing"]
+        assert seen[0]["standing_ms"] is None
+        assert 0 <= seen[1]["after_ms"] <= seen[1]["standing_ms"]
+
+
+def test_only_operators_may_stop_everything(run_server: Any, make_settings: Any) -> None:
+    settings = make_settings(token="secret")
+    with run_server(settings, "secret") as address:
+        with address.http() as http:
+            assert http.post("/v1/stop-all").status_code == 401
+        with address.http(headers={"Authorization": "Bearer secret"}) as http:
+            assert http.post("/v1/stop-all").json()["sessions"] == []
