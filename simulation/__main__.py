@@ -1,4 +1,4 @@
-"""Command line of the simulator: make training data, look at it, serve a robot to drive."""
+"""Command line of the simulator: make training data, look at it, serve a robot, evaluate policies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from simulation.errors import SimulationError
+from simulation.evaluation.options import add_card, add_evaluate
 from simulation.variation import OBJECT_KINDS
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -33,6 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="simulate training episodes"))
     _add_show(commands.add_parser("show", help="draw workcells, goals or episodes as one PNG"))
     _add_serve(commands.add_parser("serve", help="run the workcell in real time, as a Franka"))
+    add_evaluate(
+        commands.add_parser("evaluate", help="let policies work on the tasks and judge them")
+    )
+    add_card(
+        commands.add_parser("card", help="write results of evaluate into README or model card")
+    )
     return parser
 
 

@@ -39,3 +39,11 @@ class InvalidTargetError(SimulationError):
 
 class InvalidRecipeError(SimulationError):
     """A recipe of training data cannot be read or is contradictory."""
+
+
+class PolicyError(SimulationError):
+    """A policy does not exist, could not be made, or failed."""
+
+
+class ResultsError(SimulationError):
+    """Evaluation results are missing, belong to something else, or cannot be shown."""

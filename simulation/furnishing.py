@@ -94,7 +94,13 @@ def _add_patterns(asset: ET.Element) -> None:
         "tiles": {"builtin": "flat", "mark": "edge", "markrgb": "0.7 0.7 0.7"},
         "crosses": {"builtin": "flat", "mark": "cross", "markrgb": "0.75 0.75 0.75"},
     }
-    common = {"type": "2d", "rgb1": "1 1 1", "rgb2": "0.78 0.78 0.78", "width": "64", "height": "64"}
+    common = {
+        "type": "2d",
+        "rgb1": "1 1 1",
+        "rgb2": "0.78 0.78 0.78",
+        "width": "64",
+        "height": "64",
+    }
     for name, look in patterns.items():
         ET.SubElement(asset, "texture", {**look, **common}, name=name)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simulation.errors import InvalidRecipeError
 
-RECIPE_VERSION = 4  # raised whenever the same recipe would give other data
+RECIPE_VERSION: Literal[4] = 4  # raised whenever the same recipe would give other data
 
 Motion = Literal[
     "explore", "approach", "grasp", "pick_and_place", "push", "fumble", "drop", "chatter"

@@ -88,6 +88,7 @@ def make_task(
     object_kind: ObjectKind | None = None,
     *,
     camera_yaw_rad: float = 0.0,
+    variation: WorkcellVariation | None = None,
 ) -> Task:
     """Lay out a task in the workcell of `seed`.
 
@@ -97,6 +98,7 @@ def make_task(
         start_distance_m: Range of the distance from the start to the first goal's flange position.
         object_kind: Fixes the object; None lets the seed decide.
         camera_yaw_rad: Turns the camera about the table; nothing else changes.
+        variation: The workcell; None is the one that `sample_variation` draws from `seed`.
 
     Raises:
         InvalidTaskError: Unknown name, or no start at such a distance inside the workspace.
@@ -104,7 +106,7 @@ def make_task(
     if name not in _LAYOUTS:
         raise InvalidTaskError(f"no task {name!r}; there are {', '.join(TASK_NAMES)}")
     rng = np.random.default_rng([seed, 0x7A5C])
-    variation = sample_variation(seed, object_kind)
+    variation = variation or sample_variation(seed, object_kind)
     workcell = OfflineWorkcell(dataclasses.replace(variation, camera_yaw_rad=camera_yaw_rad))
     return _LAYOUTS[name](workcell, seed, rng, start_distance_m)
 

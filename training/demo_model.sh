@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make the shipped world model: data from our simulator, V-JEPA pretraining, action-conditioned
-# post-training. Two CPU cores need about an hour and a half; nothing is downloaded.
+# post-training, and a decoder that draws what it imagines. Two CPU cores need about an hour and a
+# half, and twenty minutes for the decoder; nothing is downloaded.
 # WORK is where data and runs go; the result replaces models/shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,5 +17,8 @@ $python -m training pretrain --config configs/training/demo_pretrain.yaml \
 $python -m training posttrain --config configs/training/demo_posttrain.yaml \
   --data "$work/episodes" --encoder "$work/encoder" --latents "$work/latents" \
   --output "$work/world_model"
-cp "$work"/world_model/{config.json,model.safetensors} models/shipped/
+$python -m training decoder --config configs/training/demo_decoder.yaml \
+  --data "$work/episodes" --encoder "$work/encoder" --output "$work/decoder"
+cp "$work"/world_model/{config.json,model.safetensors} "$work"/decoder/decoder.{json,safetensors} \
+  models/shipped/
 echo "models/shipped is new; measure it with: make bench"
