@@ -7,13 +7,17 @@ import logging
 import sys
 
 from models.errors import ModelError
+from training.classify_command import add_classify_command
 from training.cost_command import add_cost_command
 from training.decoder_command import DECODER
+from training.diagnostics.command import add_diagnose_command
+from training.diagnostics.motion_command import add_motion_command
 from training.errors import TrainingError
 from training.export import add_export_command
 from training.latents_command import add_latents_command
 from training.posttrain_command import POSTTRAIN
 from training.pretrain_command import PRETRAIN
+from training.probes.command import PROBE
 from training.report import add_report_command
 from trajectories.errors import TrajectoryError
 
@@ -52,10 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     PRETRAIN.add_to(commands)
     POSTTRAIN.add_to(commands)
     DECODER.add_to(commands)
+    PROBE.add_to(commands)
     add_latents_command(commands)
     add_cost_command(commands)
     add_export_command(commands)
     add_report_command(commands)
+    add_classify_command(commands)
+    add_diagnose_command(commands)
+    add_motion_command(commands)
     return parser
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from training.config import TrainingRecipe, load_recipe
 from training.distributed import World, open_world
-from training.loop import Training, train
-from training.run_folder import open_run_folder
+from training.loop import Outcome, Training, train
+from training.run_folder import RunFolder, open_run_folder
 
 RecipeT = TypeVar("RecipeT", bound=TrainingRecipe)
 UNFINISHED = 75  # exit status of a run that was asked to stop: "try again" of sysexits.h
@@ -43,6 +43,8 @@ class Command(Generic[RecipeT]):
         plan: Describes what a recipe asks for, without doing any of it.
         add_arguments: Adds options of its own.
         changes: Turns options of the command line into changes of the recipe (`key.key=value`).
+        carry_out: Runs what was built, in its run folder.
+        epilogue: What `--help` says after the options.
     """
 
     name: str
@@ -52,11 +54,17 @@ class Command(Generic[RecipeT]):
     plan: Callable[[RecipeT], str]
     add_arguments: Callable[[ArgumentParser], None] = _no_arguments
     changes: Callable[[Namespace], list[str]] = data_changes
+    carry_out: Callable[[Training[Any], RecipeT, RunFolder, World], Outcome] = train
+    epilogue: str = ""
 
     def add_to(self, commands: Any) -> None:
         """Add this command to those of the command line."""
         parser: ArgumentParser = commands.add_parser(
-            self.name, help=self.help, description=self.help
+            self.name,
+            help=self.help,
+            description=self.help,
+            epilog=self.epilogue,
+            formatter_class=RawDescriptionHelpFormatter,
         )
         parser.add_argument("--config", type=Path, required=True, help="recipe (YAML)")
         parser.add_argument("--output", type=Path, help="run folder to write, or to continue")
@@ -93,7 +101,7 @@ class Command(Generic[RecipeT]):
             return _submit(options.output, recipe)
         with open_world(recipe.run) as world:
             folder = open_run_folder(options.output, self.name, recipe, world)
-            outcome = train(self.build(recipe, options, world), recipe, folder, world)
+            outcome = self.carry_out(self.build(recipe, options, world), recipe, folder, world)
         if outcome.is_finished:
             return 0
         sys.stderr.write(

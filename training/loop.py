@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from training.batches import BatchSource, BatchT, load_batches, seed_of
 from training.checkpoints import Checkpoints, load_checkpoint, write_json
-from training.config import TrainingRecipe
+from training.config import OptimiserConfig, TrainingRecipe
 from training.distributed import World, accumulating, full_state, share
 from training.errors import DivergedError
 from training.interruption import Interruption
@@ -53,6 +53,16 @@ class Training(ABC, Generic[BatchT]):
     network: nn.Module
     source: BatchSource[BatchT]
     start_from: Path | None = None
+
+    def make_optimiser(self, config: OptimiserConfig) -> torch.optim.Optimizer:
+        """Make the optimiser of everything that is open to training."""
+        return build_optimiser(self.network, config)
+
+    def set_schedule(
+        self, optimiser: torch.optim.Optimizer, config: OptimiserConfig, update: int, steps: int
+    ) -> float:
+        """Set rate and decay for update number `update` (from 1) of `steps`; return the rate."""
+        return schedule(optimiser, config, update, steps)
 
     def after_update(self, step: int) -> None:
         """Do what follows an update; `step` updates are done. Every process calls it."""
@@ -109,7 +119,7 @@ class _Loop(Generic[BatchT]):
         self._folder = folder
         self._world = world
         self._shared = share(training.network, run, world)
-        self._optimiser = build_optimiser(training.network, recipe.optimiser)
+        self._optimiser = training.make_optimiser(recipe.optimiser)
         self._checkpoints = Checkpoints(folder.checkpoints, world, run.keep_last)
         self._progress = self._checkpoints.restore(training.network, self._optimiser)
         self._saved_step = self._progress.step
@@ -154,7 +164,9 @@ class _Loop(Generic[BatchT]):
         """Make one update; return what to log, and whether any process was asked to stop."""
         recipe, step = self._recipe, self._progress.step
         total = recipe.groups(step)
-        rate = schedule(self._optimiser, recipe.optimiser, step + 1, recipe.steps)
+        rate = self._training.set_schedule(
+            self._optimiser, recipe.optimiser, step + 1, recipe.steps
+        )
         self._optimiser.zero_grad(set_to_none=True)
         losses, metrics = [], []
         for position, (group, batch) in enumerate(groups):

@@ -22,6 +22,9 @@ from training.log import EVENTS_FILE, TRAINING_TABLE, VALIDATION_TABLE, read_eve
 from training.run_folder import LAUNCHES_FILE, RunFolder, read_run
 
 REPORT_FILE: Final = "report.html"
+EVALUATION_FRAGMENT: Final = "evaluation.html"
+"""What a training wants to be shown besides: a part of a page, in the run folder or in `best/`."""
+
 _WARNINGS = 50  # shown at most
 
 _STYLE = """
@@ -61,13 +64,15 @@ def write_report(run: Path) -> Path:
     """
     kind, recipe = read_run(run)
     rows = read_table(run / TRAINING_TABLE)
-    if not rows:
+    evaluation = _evaluation(run)
+    if not rows and not evaluation:
         raise ConfigurationError(
             f"{run} has no row in {TRAINING_TABLE} yet; wait for the first one"
         )
     parts = [
         f"<h1>{html.escape(run.resolve().name)}: {html.escape(kind)}</h1>",
         _summary(run, recipe, rows),
+        evaluation,
         "<h2>Training</h2>",
         _curves(rows),
     ]
@@ -85,6 +90,13 @@ def write_report(run: Path) -> Path:
     path = run / REPORT_FILE
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _evaluation(run: Path) -> str:
+    for path in (run / EVALUATION_FRAGMENT, RunFolder(run).best / EVALUATION_FRAGMENT):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    return ""
 
 
 def _summary(run: Path, recipe: Mapping[str, Any], rows: Rows) -> str:
