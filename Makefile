@@ -13,7 +13,7 @@ QUIETLY := --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve serve-ray test test-slow check coverage docs docs-serve images wheel format \
-  bench bench-plan demo-model clean
+  bench bench-plan screenshots vendor demo-model clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -80,9 +80,17 @@ format: setup ## Rewrite the sources in the house format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: setup ## Print latency, jitter and the closed-loop reach table (half an hour); writes benchmarks/results/
+bench: setup ## Print latency and the closed-loop table (half an hour); writes benchmarks/results/, README, model card
 	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.reach
+	$(BIN)/python -m simulation evaluate --output runs/bench --results benchmarks/results/closed_loop.json $(ARGS)
+	$(BIN)/python -m simulation card benchmarks/results/closed_loop.json README.md models/shipped/README.md \
+	  --episodes runs/bench
+
+screenshots: $(TEST_STAMP) ## Draw every view of the operator's page into docs/images/
+	$(BIN)/python -m benchmarks.screenshots
+
+vendor: ## Fetch the page's plotting library again (needs npm)
+	bash planner_server/page/vendor.sh
 
 bench-plan: setup ## Compare the planners (a quarter of an hour); writes benchmarks/results/ and docs/planning.md
 	$(BIN)/python -m planner_server.planning.bench --docs $(ARGS)

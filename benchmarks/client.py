@@ -3,7 +3,8 @@
 `python -m benchmarks.client` measures, each against its target:
 the loop's own overhead per pass (a server that answers at once, no motion), the way from frame to
 command by stage (the shipped model), Ctrl+C to a standing arm (simulated Franka, read from the
-physics), and the loss of the server to the hold.
+physics), the loss of the server to the hold, and an operator's order to stop everything until the
+robot reports an arm that stands (the real server, while the arm moves and while it waits for a plan).
 """
 
 from __future__ import annotations
@@ -12,76 +13,35 @@ import argparse
 import itertools
 import json
 import platform
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hardware import hardware
 from benchmarks.served import serving
+from benchmarks.standing import SHIPPED, Row, instant, interrupt_to_standing, order_to_standing
 from robot_client.arms.dummy import DummyArm
-from robot_client.arms.sim import SimulatorOptions, SimulatorProcess
 from robot_client.cameras.testcard import TestCard
 from robot_client.codec import encode_image
 from robot_client.loop import ControlLoop
 from robot_client.planner_client import PlannerClient, ServerAddress
 from robot_client.recorder import Recorder
 from robot_client.records import StepRecord
-from robot_client.report import read_episode
 from robot_client.rest import RestClient, SessionOptions
 from robot_client.safety import SafetyLimits
 from robot_client.server_link import ServerLink
-from robot_client.supervisor import Supervisor
 from robot_client.tasks import SubGoal, Task
 
-SHIPPED = Path("models/shipped")
 RESULTS = Path("benchmarks/results")
-_STANDING_M = 1e-3  # an arm within this of where it ends up stands
 _PERIOD_S = 0.2
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; times in ms."""
-
-    name: str
-    samples: tuple[float, ...]
-    target: str = ""
-
-    def at(self, percent: float) -> float:
-        """A percentile."""
-        return float(np.percentile(self.samples, percent)) if self.samples else float("nan")
-
-
-@contextmanager
-def instant(period_s: float, step_m: float) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """The model-less server in a process of its own: process, ZMQ and HTTP address."""
-    command = [sys.executable, "-m", "benchmarks.instant_server"]
-    process = subprocess.Popen(
-        [*command, "--period", str(period_s), "--step", str(step_m)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        endpoint, url = process.stdout.readline().split()
-        yield process, endpoint, url
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def _task(steps: int, **changes: Any) -> Task:
@@ -152,71 +112,6 @@ def frame_to_command(steps: int) -> list[Row]:
     return rows + [Row(f"  of it: {name}", tuple(times)) for name, times in stages.items()]
 
 
-def interrupt_to_standing(repetitions: int) -> list[Row]:
-    """SIGINT in the middle of a motion until the simulated arm stands, from the physics' own time."""
-    samples = []
-    scene = SimulatorOptions("reach", 3)
-    with (
-        tempfile.TemporaryDirectory() as name,
-        SimulatorProcess(scene, Path(name)) as simulator,
-        instant(1.0, 0.1) as (_, endpoint, url),
-    ):
-        ready = simulator.wait()
-        for index in range(repetitions):
-            with closing(Supervisor(ready.supervisor)) as supervisor:
-                runs = Path(name) / f"runs-{index}"
-                samples.append(_interrupt(ready, (endpoint, url), supervisor, runs))
-    return [Row("Ctrl+C to a standing arm", tuple(samples), "max 100")]
-
-
-def _interrupt(ready: Any, where: tuple[str, str], supervisor: Supervisor, runs: Path) -> float:
-    goal, task = runs.with_suffix(".png"), runs.with_suffix(".yaml")
-    goal.write_bytes(encode_image(TestCard().newest(1.0).frame, "png").data)
-    task.write_text("name: bench\ndescription: d\nsub_goals: [{name: a, max_steps: 99}]\n")
-    arguments = ["run", "--task", str(task), "--goal", str(goal), "--unattended", "--arm", "sim"]
-    arguments += ["--host", ready.robot, "--camera", ready.camera, "--runs", str(runs)]
-    arguments += ["--server", where[0], "--http", where[1]]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "robot_client", *arguments], stdout=subprocess.DEVNULL
-    )
-    try:
-        _wait_for_motion(supervisor, runs)
-        sent = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        times, places = _follow(supervisor, until=sent + 1.5)
-    finally:
-        process.wait(60)
-    away = np.linalg.norm(places - places[-1], axis=1) > _STANDING_M
-    last = int(np.flatnonzero(away)[-1]) if away.any() else 0
-    return 1e3 * max(0.0, float(times[last]) - sent)
-
-
-def _wait_for_motion(supervisor: Supervisor, runs: Path) -> None:
-    """Until the second step is under way, fast."""
-    deadline = time.monotonic() + 60.0
-    while time.monotonic() < deadline:
-        episodes = list(runs.glob("*/episode.jsonl"))
-        if episodes and sum(line["is_executed"] for line in read_episode(episodes[0].parent)):
-            break
-        time.sleep(0.02)
-    before = np.array(supervisor.ask("truth")["state"][:3])
-    while time.monotonic() < deadline:
-        time.sleep(0.02)
-        now = np.array(supervisor.ask("truth")["state"][:3])
-        if np.linalg.norm(now - before) / 0.02 > 0.1:  # m/s
-            return
-        before = now
-
-
-def _follow(supervisor: Supervisor, until: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    times, places = [], []
-    while time.monotonic() < until:
-        truth = supervisor.ask("truth")
-        times.append(truth["t_monotonic_s"])
-        places.append(truth["state"][:3])
-    return np.array(times), np.array(places)
-
-
 class HeldArm(DummyArm):
     """Notes when it is told to hold."""
 
@@ -280,6 +175,7 @@ def main() -> int:
     rows += frame_to_command(options.plans)
     rows += interrupt_to_standing(options.repetitions)
     rows += loss_to_hold(options.repetitions)
+    rows += order_to_standing(options.repetitions)
     print_table(rows)
     document = {
         "command": " ".join(["python -m benchmarks.client", *sys.argv[1:]]),

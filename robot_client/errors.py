@@ -33,6 +33,10 @@ class ServerUnreachableError(RobotClientError):
     """No planner server answered at the address within the time allowed."""
 
 
+class EncryptionError(ServerUnreachableError):
+    """There is a server, but it and this robot do not agree about keys; trying again does not help."""
+
+
 class ServerRefusedError(RobotClientError):
     """The server answered with an error; `code` is the one from the wire."""
 

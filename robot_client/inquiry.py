@@ -77,7 +77,7 @@ class Inquiry:
     def begin(self, observation: Observe) -> None:
         """Send an observation; its plan is collected by `listen` and `finish`."""
         self._pending, self._answer = observation, None
-        self._orders = self.link.client.orders_obeyed
+        self._orders = self.link.client.orders.obeyed
         self.link.client.send_observation(observation)
 
     def listen(self, time_s: float) -> None:
@@ -101,8 +101,10 @@ class Inquiry:
                 # A server that owes every answer for a period is lost, whenever the plan is due.
                 lost_s = math.inf if was_silent else self.period_s - client.silence_s()
                 self._keep(client.poll_act(min(lost_s, deadline - time.monotonic())))
-            if client.orders_obeyed != self._orders or client.state != "running":
-                raise NoPlanError(f"the session is {client.state} since the question was asked")
+            if client.orders.obeyed != self._orders or client.orders.state != "running":
+                raise NoPlanError(
+                    f"the session is {client.orders.state} since the question was asked"
+                )
             if isinstance(self._answer, Act):
                 self._pending = None
                 return self._answer
@@ -142,7 +144,7 @@ class Inquiry:
             PatienceLostError: It is gone for good.
         """
         client = self.link.client
-        while client.state == "paused":
+        while client.orders.state == "paused":
             client.listen(self.period_s)
             if client.silence_s() > max(_SILENT_S, self.period_s):
                 self.miss("the session is paused and the server is silent")
@@ -175,7 +177,7 @@ class Inquiry:
             raise PatienceLostError(reason)
         if reply.code == "paused":
             self.hold()
-            self.link.client.state = "paused"
+            self.link.client.orders.state = "paused"
             raise NoPlanError(reason)
         if reply.code == "shutting_down":
             self._wait_for_restart()

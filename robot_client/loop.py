@@ -10,7 +10,6 @@ the frame from before the motion and the action under way, what to do after it. 
 actions of a plan are executed before the next look.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -23,16 +22,16 @@ from robot_client.attendant import Operator, Unattended
 from robot_client.axes import Axes
 from robot_client.cameras.camera import Camera
 from robot_client.errors import ReflexError
-from robot_client.gripper_rule import GripperRule
-from robot_client.inquiry import Inquiry, NoPlanError, PatienceLostError
+from robot_client.execution import Execution
+from robot_client.inquiry import Inquiry, PatienceLostError
 from robot_client.motion import Motion
+from robot_client.ordered_arm import OrderedArm
 from robot_client.outlook import Outlook
 from robot_client.progress import GivenUpError, TaskProgress
-from robot_client.protocol import Act, Order
 from robot_client.records import Event, RunEnd, StepRecord
 from robot_client.safety import EnergyWatch, FilteredAction
 from robot_client.server_link import ServerLink
-from robot_client.tasks import GripperAction, Task
+from robot_client.tasks import Task
 from trajectories import poses
 
 logger = logging.getLogger(__name__)
@@ -40,8 +39,8 @@ logger = logging.getLogger(__name__)
 __all__ = ["ControlLoop", "LoopOptions", "RunEnd", "StepRecord"]
 
 
-def _ignore(event: Event) -> None:
-    del event
+def _ignore(what: Event | StepRecord) -> None:
+    del what
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class ControlLoop:
         task: What to do.
         is_moving_allowed: False for a dry run: everything happens except motion.
         on_step: Gets the record of each pass; must return quickly.
+        on_motion: Gets the same record once the arm has been told to move, while it still does.
         on_event: Gets what happens besides; must return quickly.
         operator: Asked before a recovery, and before each motion where `options` say so.
         options: How to run.
@@ -92,6 +92,7 @@ class ControlLoop:
     is_moving_allowed: bool
     on_step: Callable[[StepRecord], None]
     on_event: Callable[[Event], None] = _ignore
+    on_motion: Callable[[StepRecord], None] = _ignore
     operator: Operator = field(default_factory=Unattended)
     options: LoopOptions = field(default_factory=LoopOptions)
 
@@ -106,7 +107,7 @@ class ControlLoop:
         progress, is_success = self._progress, None
         is_complete, reason = True, "every sub-goal had its turn"
         try:
-            self._move_gripper(self.task.gripper_at_start)
+            self._execution.move_gripper(self.task.gripper_at_start)
             while not progress.is_finished:
                 self._guarded_pass()
             is_success = self._judge()
@@ -117,7 +118,7 @@ class ControlLoop:
         return RunEnd(
             is_complete=is_complete,
             reason=reason,
-            steps=self._executed,
+            steps=self._execution.executed,
             missed=self._inquiry.missed_total,
             is_dry_run=not self.is_moving_allowed,
             is_success=is_success,
@@ -126,18 +127,18 @@ class ControlLoop:
 
     def _begin(self) -> None:
         client, limits = self.link.client, self.task.safety
-        self._period_s = client.control_period_s
         self._inquiry = Inquiry(
             link=self.link,
-            period_s=self._period_s,
+            period_s=client.control_period_s,
             max_age_s=limits.max_observation_age_s,
             max_missed=self.task.stop_after_missed,
             restart_timeout_s=self.task.restart_timeout_s,
             hold=self.arm.hold,
             on_event=self.on_event,
         )
-        timeout_s = self.options.gripper_timeout_s
-        self._motion = Motion(self.arm, self.camera, self._inquiry, limits, timeout_s)
+        self._motion = Motion(
+            self.arm, self.camera, self._inquiry, limits, self.options.gripper_timeout_s
+        )
         self._progress, self._energy = TaskProgress(self.task), EnergyWatch()
         self._outlook = Outlook(
             arm=self.arm,
@@ -147,20 +148,20 @@ class ControlLoop:
             max_frame_age_s=self.options.max_frame_age_s,
             axes=self.options.axes,
         )
-        self._gripper_rule, self._executed = GripperRule(), 0
-        client.on_order = self._obey
+        self._execution = Execution(
+            task=self.task,
+            motion=self._motion,
+            outlook=self._outlook,
+            progress=self._progress,
+            chunk=self.options.chunk,
+            is_overlapping=self.options.overlap,
+            is_moving_allowed=self.is_moving_allowed,
+            on_step=self.on_step,
+            on_motion=self.on_motion,
+        )
+        client.orders.body = OrderedArm(self.arm, self._outlook.forget, self.on_event)
 
-    # --- orders, reflexes, the end ----------------------------------------------------------------
-
-    def _obey(self, order: Order) -> None:
-        """Carry out what the server's operator orders; called while polling, acknowledged after."""
-        self._outlook.forget()
-        self.on_event(Event(order.TYPE, order.reason or "ordered by the server's operator"))
-        if order.TYPE == "pause":
-            self.arm.hold()
-        elif order.TYPE == "stop":
-            self.arm.stop()
-            raise PatienceLostError(f"the server's operator ordered a stop: {order.reason}")
+    # --- reflexes, the end ------------------------------------------------------------------------
 
     def _guarded_pass(self) -> None:
         """One pass; an arm that stops itself goes on only with the operator's consent."""
@@ -183,7 +184,7 @@ class ControlLoop:
             return None
         if success.energy is None:
             return self.operator.consents("Has the task succeeded?", self._inquiry.listen)
-        record = StepRecord(self._executed, len(self.task.sub_goals) - 1)
+        record = StepRecord(self._execution.executed, len(self.task.sub_goals) - 1)
         while self._outlook.plan(record) is None or record.act is None:
             self.on_step(record)
         self.on_step(record)
@@ -195,7 +196,7 @@ class ControlLoop:
 
     def _pass(self) -> None:
         """Look, ask, check, move, wait for the period's end."""
-        record = StepRecord(self._executed, self._progress.goal_index)
+        record = StepRecord(self._execution.executed, self._progress.goal_index)
         try:
             filtered = self._outlook.plan(record)
         except PatienceLostError as lost:
@@ -223,7 +224,7 @@ class ControlLoop:
             if not self._is_confirmed(record, filtered):
                 self.on_step(record)
                 return
-            is_over = self._follow(record, record.act, filtered)
+            is_over = self._execution.follow(record, record.act, filtered)
         self._end_pass(record, is_over=is_over)
 
     def _end_pass(self, record: StepRecord, *, is_over: bool) -> None:
@@ -231,7 +232,7 @@ class ControlLoop:
         failure = self._progress.failure() if is_over and self.is_moving_allowed else None
         if is_over and failure is None and self._progress.sub_goal.gripper_after != "hold":
             record.gripper = self._progress.sub_goal.gripper_after
-            self._move_gripper(record.gripper)
+            self._execution.move_gripper(record.gripper)
         self.on_step(record)
         if failure is not None:
             self._retry(failure)
@@ -245,7 +246,7 @@ class ControlLoop:
         self._energy = EnergyWatch()
         self._outlook.forget()
         self.on_event(Event("retry", failure, {"sub_goal": failed.name}))
-        self._move_gripper(failed.gripper_on_retry)
+        self._execution.move_gripper(failed.gripper_on_retry)
 
     def _is_confirmed(self, record: StepRecord, filtered: FilteredAction) -> bool:
         """Ask the operator, where every step wants it; what he lets grow old is not executed."""
@@ -262,53 +263,3 @@ class ControlLoop:
         passed_over = "passed over by the operator" if answer == "l" else None
         record.problem = passed_over or self._outlook.staleness(record)
         return record.problem is None
-
-    # --- motion -----------------------------------------------------------------------------------
-
-    def _follow(self, record: StepRecord, act: Act, filtered: FilteredAction) -> bool:
-        """Execute a plan's first action, and more where `chunk` says so; True when it was the last."""
-        self._outlook.executes(act)
-        self._move(record, filtered)
-        is_over = self._count()
-        for planned in act.actions[1 : self.options.chunk]:
-            target = filtered.target if self.is_moving_allowed else None
-            if is_over or not self._outlook.may_go_on(record, target):
-                break
-            more = StepRecord(self._executed, record.goal_index, act=act)
-            filtered = self._outlook.filter_more(more, planned)
-            if filtered.refusal is not None:
-                self.on_step(more)
-                break  # what comes after it was planned from where it would have led
-            self._move(more, filtered)
-            is_over = self._count()
-            self.on_step(more)
-        return is_over
-
-    def _count(self) -> bool:
-        self._executed += 1
-        return self._progress.count_step()
-
-    def _move(self, record: StepRecord, filtered: FilteredAction) -> None:
-        """Start the motion, ask for what comes after it, wait for the period's end and for rest."""
-        path = None
-        started = time.monotonic()
-        if self.is_moving_allowed and record.state is not None:
-            path = record.state.pose[poses.POSITION], filtered.target[poses.POSITION]
-            self.arm.move_to(filtered.target, self._period_s)
-            record.is_executed = True
-        record.timings_ms["command"] = 1e3 * (time.monotonic() - started)
-        if self.options.overlap and record.is_executed and record.captured is not None:
-            self._outlook.ask_ahead(record, filtered)
-        self._motion.watch(self._period_s, path)
-        if self.task.gripper_from_plan and self._outlook.is_following:
-            change = float(filtered.action[6])
-            record.gripper = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
-            self._move_gripper(record.gripper)
-
-    def _move_gripper(self, action: GripperAction) -> None:
-        if not self.is_moving_allowed or action == "hold":
-            return
-        while self.link.client.state == "paused":
-            with contextlib.suppress(NoPlanError):  # it says that a lost server is back: wait on
-                self._inquiry.wait_while_paused()
-        self._motion.move_gripper(action)

@@ -20,9 +20,44 @@ from trajectories import poses
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.02
-_SETTLE_PERIODS = 3
-_ARRIVED_M = 0.01
+_SETTLE_PERIODS, _SETTLE_S = 3, 20.0  # beyond its period a motion may take the longer of the two
+_RESTED_S, _CREPT_M = 1.5, 5e-4
 _FRESH_FRAME_TIMEOUT_S = 0.5  # several frames of a slow camera
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Where a motion ended.
+
+    Attributes:
+        left_m: Distance of the flange from its target [m]; None where nothing was to move.
+        reason: Why it ended short of its target; None where it did not.
+    """
+
+    left_m: float | None = None
+    reason: str | None = None
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the arm is where it was sent."""
+        return self.reason is None
+
+
+class _Progress:
+    """Notices that an arm gets no nearer to its target.
+
+    By the way it makes, not by its speed: a simulation on a busy machine moves at a crawl, and stutters.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._left_m, self._since = np.inf, now
+
+    def is_over(self, left_m: float) -> bool:
+        """Note how far it has to go still; whether that has been the same for too long."""
+        now = time.monotonic()
+        if abs(left_m - self._left_m) > _CREPT_M:
+            self._left_m, self._since = left_m, now
+        return now - self._since > _RESTED_S
 
 
 @dataclass
@@ -67,7 +102,7 @@ class Motion:
                 )
             self.inquiry.listen(_POLL_S)
 
-    def watch(self, period_s: float, path: tuple[Vector, Vector] | None) -> None:
+    def watch(self, period_s: float, path: tuple[Vector, Vector] | None) -> Arrival:
         """Keep the conversation alive while the arm moves; cut the motion short in silence.
 
         A speed cap or a slow simulation may take the arm longer than the period. The model knows
@@ -75,39 +110,65 @@ class Motion:
 
         Args:
             period_s: Time that the motion may take.
-            path: Start and target of the flange; None where nothing moves.
+            path: Start and target pose [7] of the flange; None where nothing moves.
+
+        Returns:
+            Where the motion ended.
 
         Raises:
             ArmError: The arm has left the straight line: its controller does something else than
                 it was asked.
         """
+        if path is None:
+            self._wait(period_s)
+            return Arrival()
+        reason = self._follow(period_s, *path)
+        self.rest_since = time.monotonic()
+        left_m, left_rad = _left(self.arm.state().pose, path[1])
+        is_there = left_m <= self.limits.max_miss_m and left_rad <= self.limits.max_miss_rad
+        return Arrival(left_m, None if is_there else reason or "the arm came to rest before")
+
+    def _wait(self, period_s: float) -> None:
         end = time.monotonic() + period_s
-        latest = end + _SETTLE_PERIODS * period_s
-        is_holding = False
-        target = None if path is None else path[1]
-        while (now := time.monotonic()) < end or (
-            now < latest and self._is_under_way(None if is_holding else target)
-        ):
-            self.inquiry.listen(_POLL_S if now >= end else min(end - now, _POLL_S))
-            if path is not None:
-                self._check_path(*path)
-            if not is_holding and self.inquiry.link.client.silence_s() > period_s:
-                self.inquiry.on_event(
-                    Event("hold", "the server is silent; the motion is cut short")
-                )
-                self.arm.hold()
-                is_holding = True
+        while (left_s := end - time.monotonic()) > 0:
+            self.inquiry.listen(min(left_s, _POLL_S))
         self.rest_since = time.monotonic()
 
-    def _is_under_way(self, target: Vector | None) -> bool:
-        """Whether the arm moves, or has not come to its target yet: a slow simulation may stutter."""
-        if self.arm.is_moving() or target is None:
-            return self.arm.is_moving()
-        left_m = float(np.linalg.norm(self.arm.state().pose[poses.POSITION] - target))
-        return left_m > _ARRIVED_M
+    def _follow(self, period_s: float, start: Vector, target: Vector) -> str | None:
+        """Stay with a motion until it is over; returns why it was cut short, None where it was not."""
+        began = time.monotonic()
+        end = began + period_s
+        latest = end + max(_SETTLE_PERIODS * period_s, _SETTLE_S)
+        orders, reason = self.inquiry.link.client.orders.obeyed, None
+        progress = _Progress(end)
+        while (now := time.monotonic()) < latest:
+            pose = self.arm.state().pose
+            self._check_path(pose, start, target)
+            if reason is None and (reason := self._cut(period_s, orders)) is not None:
+                self.inquiry.on_event(Event("cut short", reason))
+            left_m = _left(pose, target)[0]
+            if now >= end:
+                is_moving = self.arm.is_moving()  # raises where it has stopped itself
+                is_due = reason is not None or left_m <= self.limits.max_miss_m
+                if (is_due and not is_moving) or progress.is_over(left_m):
+                    return reason
+            self.inquiry.listen(_POLL_S if now >= end else min(end - now, _POLL_S))
+        self.arm.hold()
+        return reason or f"it was not there {latest - began:.1f} s after its start"
 
-    def _check_path(self, start: Vector, target: Vector) -> None:
-        away_m = deviation_m(self.arm.state().pose[poses.POSITION], start, target)
+    def _cut(self, period_s: float, orders: int) -> str | None:
+        """Why the motion must not go on; None where it may. The arm holds then."""
+        client = self.inquiry.link.client
+        if client.orders.obeyed != orders:
+            return "the server's operator gave an order"  # which has reached the arm already
+        if client.silence_s() <= period_s:
+            return None
+        self.arm.hold()
+        return "the server is silent"
+
+    def _check_path(self, pose: Vector, start: Vector, target: Vector) -> None:
+        ends = start[poses.POSITION], target[poses.POSITION]
+        away_m = deviation_m(pose[poses.POSITION], *ends)
         if away_m > self.limits.max_deviation_m:
             raise ArmError(
                 f"the arm is {100 * away_m:.0f} cm off the straight line to its target (allowed: "
@@ -142,6 +203,15 @@ class Motion:
                 )
             self.inquiry.listen(_POLL_S)
         self.rest_since = time.monotonic()
+
+
+def _left(pose: Vector, target: Vector) -> tuple[float, float]:
+    """What is left of the way to a flange pose [7]: metres and radians."""
+    left = poses.difference(pose, target)
+    return (
+        float(np.linalg.norm(left[poses.POSITION])),
+        float(np.linalg.norm(left[poses.ROTATION])),
+    )
 
 
 def distance_m(one: Vector, other: Vector) -> float:

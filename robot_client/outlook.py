@@ -124,7 +124,7 @@ class Outlook:
             target: Flange pose [7] that the action before it led to; None in a dry run.
         """
         client, captured = self.inquiry.link.client, record.captured
-        if not self.is_following or client.state != "running" or captured is None:
+        if not self.is_following or client.orders.state != "running" or captured is None:
             return False
         is_silent = client.silence_s() > self.inquiry.period_s
         age_s = time.monotonic() - captured.t_capture
@@ -153,7 +153,7 @@ class Outlook:
         act, state, captured = record.act, record.state, record.captured
         if act is None or state is None or captured is None:
             return "there is no plan"
-        if (session := self.inquiry.link.client.state) != "running":
+        if (session := self.inquiry.link.client.orders.state) != "running":
             return f"the session is {session}"
         age_s = time.monotonic() - captured.t_capture
         drift_m = distance_m(self.arm.state().pose, state.pose)

@@ -9,19 +9,15 @@ which tells a server that is busy planning from one that is gone.
 import logging
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import zmq
-import zmq.auth
 from typing_extensions import Self
 
 from robot_client import protocol
+from robot_client.connection import Connection, ServerAddress
 from robot_client.errors import ProtocolError, ServerRefusedError, ServerUnreachableError
+from robot_client.obedience import Obedience
 from robot_client.protocol import (
     Ack,
     Act,
@@ -31,7 +27,6 @@ from robot_client.protocol import (
     Hello,
     Message,
     Observe,
-    Order,
     Pause,
     Ping,
     Pong,
@@ -40,63 +35,39 @@ from robot_client.protocol import (
     Welcome,
 )
 
+__all__ = ["PlannerClient", "ServerAddress"]
+
 logger = logging.getLogger(__name__)
 
-_LINGER_MS = 200
 _HEARTBEAT_S = 0.5
 _PINGS_PER_PERIOD = 12  # so that a server that is gone is found out soon after one period
-_POLL_MS = 20
-
-
-@dataclass(frozen=True)
-class ServerAddress:
-    """Where the planner listens for robots, and the secret it may want.
-
-    Attributes:
-        endpoint: ZMQ address, e.g. tcp://192.168.1.10:5555.
-        token: Secret of `PLANNER_TOKEN`, where the server has one.
-        own_key: This robot's secret certificate (ZMQ's format), where the server wants CURVE.
-        server_key: The server's public certificate.
-    """
-
-    endpoint: str = protocol.DEFAULT_ADDRESS
-    token: str | None = None
-    own_key: Path | None = None
-    server_key: Path | None = None
-
-
-def _obey_nothing(order: Order) -> None:
-    """For clients that move nothing."""
-    del order
+_POLL_S = 0.02
 
 
 class PlannerClient:
     """Sends observations, receives plans; not for use from several threads.
 
+    Args:
+        address: Of the server.
+
     Attributes:
         welcome: What the server said last.
-        on_order: Carries out an operator's order, in the thread that polls; once it returns, the
-            order is acknowledged. What it raises comes out of the call that polled.
-        state: "running", "paused" or "stopped", as the server last ordered.
+        orders: Carries out what an operator orders, in the thread that polls.
         is_server_closing: It has said that it ends; until the next welcome.
-        orders_obeyed: So many orders so far; a plan asked for before the last one is void.
+        ignored_messages: So many so far were unreadable, or for somebody else.
     """
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
-        self._context: zmq.Context[Any] | None = None
-        self._socket: zmq.Socket[Any] | None = None
+        self._connection = Connection(address)
         self._waiting: Observe | None = None
         self._heartbeat_s = _HEARTBEAT_S
         self._next_ping = 0.0
         self._unanswered_since: float | None = None
         self._instance = secrets.token_hex(8)
-        self._newest_order = -1
+        self.orders = Obedience(self._send)
         self.welcome: Welcome | None = None
-        self.on_order: Callable[[Order], None] = _obey_nothing
-        self.state = "running"
         self.is_server_closing = False
-        self.orders_obeyed = 0
         self.ignored_messages = 0
 
     def __enter__(self) -> Self:
@@ -119,9 +90,10 @@ class PlannerClient:
 
         Raises:
             ServerUnreachableError: Nobody answered in time.
+            EncryptionError: There is a server, but the keys do not fit.
             ServerRefusedError: The server answered with an error (token, session, version).
         """
-        self._open()
+        self._connection.open()
         self._waiting = self._unanswered_since = None
         deadline = time.monotonic() + timeout_s
         self._greet(session, deadline)
@@ -165,6 +137,7 @@ class PlannerClient:
         while True:
             self._flush()
             self._ping_when_due()
+            self.orders.report()
             # Once there is an answer, only look whether a newer one lies behind it.
             message = self._receive(0.0 if newest is not None else min(deadline, _soon()))
             if isinstance(message, Act | ErrorReply):
@@ -204,86 +177,26 @@ class PlannerClient:
 
     def close(self) -> None:
         """Say bye, where a session is open, and free the socket; harmless when closed."""
-        if self._socket is not None:
-            if self.welcome is not None:
-                self._send(Bye(session=self.welcome.session))
-            self._socket.close(linger=_LINGER_MS)
-            self._socket = None
-        if self._context is not None:
-            self._context.destroy(linger=_LINGER_MS)
-            self._context = None
+        if self._connection.is_open and self.welcome is not None:
+            self._send(Bye(session=self.welcome.session))
+        self._connection.close()
 
     def _take(self, welcome: Welcome) -> None:
         self.welcome = welcome
         self._heartbeat_s = min(_HEARTBEAT_S, welcome.control_period_s / _PINGS_PER_PERIOD)
         self.is_server_closing = False
-        # Another session, or a server that lost its last records, counts its orders from the beginning:
-        # an order taken for an old one would be acknowledged without being obeyed.
-        self._newest_order = -1
-        if welcome.state != self.state:
-            logger.warning("the server says that this session is %s", welcome.state)
-            self.orders_obeyed += 1
-        self.state = welcome.state
+        self.orders.begin(welcome.state)
 
-    def _obey(self, order: Order) -> None:
-        """Carry an order out, once, and acknowledge it, every time."""
-        if order.session != self.session:
+    def _obey(self, order: protocol.Order) -> None:
+        if order.session == self.session:
+            self.orders.take(order)
+        else:
             self._ignore(f"an order for session {order.session!r}, which is not this robot's")
-            return
-        try:
-            if order.order > self._newest_order:
-                self._newest_order = order.order
-                self.orders_obeyed += 1
-                self.state = {"pause": "paused", "resume": "running"}.get(order.TYPE, "stopped")
-                self.on_order(order)
-        finally:
-            self._send(Ack(session=order.session, order=order.order))
 
     def _welcomed(self) -> Welcome:
         if self.welcome is None:
             raise ServerUnreachableError("no session is open; call connect() first")
         return self.welcome
-
-    def _open(self) -> None:
-        if self._socket is not None:
-            self._socket.close(linger=0)
-        if self._context is None:
-            self._context = zmq.Context()
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.SNDHWM, 2)
-        socket.setsockopt(zmq.RCVHWM, 16)
-        # Queue nothing for a peer that is not there: what is sent on return must be fresh.
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE_BYTES)
-        socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        self._encrypt(socket)
-        self._socket = socket
-        try:
-            socket.connect(self._address.endpoint)
-        except zmq.ZMQError as error:
-            raise ServerUnreachableError(
-                f"{self._address.endpoint!r} is no address to connect to ({error.strerror}); "
-                "it looks like tcp://192.168.1.10:5555"
-            ) from error
-
-    def _encrypt(self, socket: "zmq.Socket[Any]") -> None:
-        """Use CURVE, where certificates are given; the server proves who it is, and so does this."""
-        own, server = self._address.own_key, self._address.server_key
-        if own is None or server is None:
-            return
-        try:
-            public, secret = zmq.auth.load_certificate(own)
-            server_public, _ = zmq.auth.load_certificate(server)
-        except (OSError, ValueError) as error:
-            raise ServerUnreachableError(
-                f"no certificates in {own} and {server}: {error}. Make them with "
-                "`python -m planner_server keys NAME`."
-            ) from error
-        if secret is None:
-            raise ServerUnreachableError(f"{own} has no secret key; give NAME.key_secret")
-        socket.curve_publickey, socket.curve_secretkey = public, secret
-        socket.curve_serverkey = server_public
 
     def _greet(self, session: str | None, deadline: float) -> None:
         hello = Hello(
@@ -294,10 +207,9 @@ class PlannerClient:
             instance=self._instance,
         )
         started = time.monotonic()
-        while not self._send(hello):
-            if time.monotonic() >= deadline:
-                raise self._unreachable(time.monotonic() - started, "nobody listens there")
-            time.sleep(_POLL_MS / 1000)
+        self._note_question()
+        if not self._connection.send_first(hello, deadline):
+            raise self._unreachable(time.monotonic() - started, "nobody listens there")
 
     def _unreachable(self, waited_s: float, finding: str) -> ServerUnreachableError:
         return ServerUnreachableError(
@@ -316,29 +228,23 @@ class PlannerClient:
             self._send(Ping(t=now))
 
     def _send(self, message: Message) -> bool:
-        if self._socket is None:
-            raise ServerUnreachableError("the client is not connected; call connect() first")
-        try:
-            self._socket.send(message.encode(), zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        finally:
-            if self._unanswered_since is None and not isinstance(message, Ack | Bye):
-                self._unanswered_since = time.monotonic()
-        return True
+        is_sent = self._connection.send(message)
+        if not isinstance(message, Ack | Bye):
+            self._note_question()
+        return is_sent
+
+    def _note_question(self) -> None:
+        if self._unanswered_since is None:
+            self._unanswered_since = time.monotonic()
 
     def _receive(self, deadline: float) -> Message | None:
         """The next message of any kind before `deadline` (monotonic), else None."""
-        if self._socket is None:
-            raise ServerUnreachableError("the client is not connected; call connect() first")
         while True:
-            wait_ms = max(0, round(1000 * (deadline - time.monotonic())))
-            if not self._socket.poll(wait_ms):
+            payload = self._connection.receive(deadline - time.monotonic())
+            if payload is None:
                 return None
-            parts = self._socket.recv_multipart()
             try:
-                # A message is one part; what comes in several is none, which decode() will say.
-                message = protocol.decode(parts[0] if len(parts) == 1 else b"")
+                message = protocol.decode(payload)
             except ProtocolError as error:
                 self._ignore(f"a message that cannot be read: {error}")
                 if time.monotonic() >= deadline:
@@ -362,7 +268,7 @@ class PlannerClient:
 
 
 def _soon() -> float:
-    return time.monotonic() + _POLL_MS / 1000
+    return time.monotonic() + _POLL_S
 
 
 def _own_version() -> str:

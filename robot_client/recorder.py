@@ -10,14 +10,16 @@
         task.json, config.json   the task as it was read; how it was run
         summary.json             written at the end, whole or not at all
 
-After a power cut `python -m trajectories recover FOLDER` publishes what is whole.
+After a power cut `python -m trajectories recover FOLDER` publishes what is whole. On a full disk the
+run goes on: its arm, its checks and its deadlines need no disk, and stopping in the middle of a grasp is
+no safer. Lines that find no room are counted and told of, those before them stay whole, and once there is
+room again further ones are written.
 """
 
 import json
 import os
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,23 +30,15 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from robot_client.arms.arm import Arm
-from robot_client.cameras.camera import Camera
 from robot_client.codec import encode_image
-from robot_client.errors import RecordingError, RobotClientError, RunError, StaleFrameError
+from robot_client.errors import RecordingError, RunError
 from robot_client.records import Event, StepRecord
 from robot_client.supervisor import Truth
 from robot_client.tasks import Task
 from trajectories import poses
-from trajectories.errors import TrajectoryError
-from trajectories.recorder import CameraSpec, EpisodeRecorder
+from trajectories.json_lines import JsonLines
 
 Frame = npt.NDArray[np.uint8]
-
-VIDEO_FPS = 10.0
-#: DROID's name of an exterior camera; decides the video's file name.
-VIEW = "left"
-_MAX_VIDEO_FRAME_AGE_S = 1.0
 
 
 class Recorder:
@@ -55,6 +49,14 @@ class Recorder:
         task: The task of this run.
         goals: Goal images uint8 RGB [H, W, 3], one per sub-goal.
         config: How it is run, as plain values.
+
+    Attributes:
+        signals: What goes beside the film's frames just now.
+        problem: Why something could not be written, first; None while all is whole.
+        lost: So many lines and pictures are missing.
+
+    Raises:
+        RecordingError: Not even the beginning can be written.
     """
 
     def __init__(
@@ -71,12 +73,17 @@ class Recorder:
         self.goal_index = 0
         self.folder = folder
         self.signals = signals_of(None)
-        for index, goal in enumerate(goals):
-            write_png(self.folder / f"goal-{index}.png", goal)
-        self._lines = (self.folder / "episode.jsonl").open("a", encoding="utf-8")
-        self._events = (self.folder / "events.jsonl").open("a", encoding="utf-8")
-        write_json(self.folder / "task.json", task.model_dump(mode="json"))
-        write_json(self.folder / "config.json", config or {})
+        self.problem: str | None = None
+        self.lost = 0
+        try:
+            for index, goal in enumerate(goals):
+                write_png(self.folder / f"goal-{index}.png", goal)
+            self._lines = JsonLines(self.folder / "episode.jsonl")
+            self._events = JsonLines(self.folder / "events.jsonl")
+            write_json(self.folder / "task.json", task.model_dump(mode="json"))
+            write_json(self.folder / "config.json", config or {})
+        except OSError as error:
+            raise RecordingError(f"nothing can be recorded in {folder}: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -90,12 +97,14 @@ class Recorder:
         self._lines.close()
         self._events.close()
 
+    def show(self, record: StepRecord) -> None:
+        """Let the film's rows carry a plan, from the moment that the arm begins to follow it."""
+        self.signals = signals_of(record)
+
     def add(self, record: StepRecord, truth: Truth | None = None) -> None:
         """Append one pass of the loop, with the simulator's truth where there is one."""
         self.goal_index = min(record.goal_index, len(self._goals) - 1)
-        if record.captured is not None and not self._has_start:
-            write_png(self.folder / "start.png", record.captured.frame)
-            self._has_start = True
+        self.signals = signals_of(record)
         pose = None if record.state is None else record.state.pose
         line = {"time": _now(), **as_json(record)}
         line["simulator_truth"] = None if truth is None else asdict(truth)
@@ -103,22 +112,39 @@ class Recorder:
         if pose is not None and self._previous_pose is not None:
             line["moved"] = poses.difference(self._previous_pose, pose).tolist()
         self._previous_pose = pose
-        self.signals = signals_of(record)
-        self._lines.write(json.dumps(line) + "\n")
-        self._lines.flush()
+        with self._losing():
+            self._lines.add(line)
+        if record.captured is not None and not self._has_start:
+            self._has_start = True
+            with self._losing():
+                write_png(self.folder / "start.png", record.captured.frame)
 
     def note(self, event: Event) -> None:
         """Append an event."""
-        line = {"time": _now(), "kind": event.kind, "text": event.text, **event.values}
-        self._events.write(json.dumps(line) + "\n")
-        self._events.flush()
+        with self._losing():
+            self._events.add(
+                {"time": _now(), "kind": event.kind, "text": event.text, **event.values}
+            )
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """What cannot be written is counted instead of ending the run."""
+        try:
+            yield
+        except (OSError, RecordingError) as error:
+            self.lost += 1
+            self.problem = self.problem or str(error)
 
     def goal(self) -> Frame:
         """Goal image of the sub-goal under way."""
         return self._goals[self.goal_index]
 
     def summarise(self, values: dict[str, Any]) -> None:
-        """Write the summary, replacing an earlier one as a whole."""
+        """Write the summary, replacing an earlier one as a whole.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         write_json(self.folder / "summary.json", values)
 
 
@@ -134,6 +160,8 @@ def as_json(record: StepRecord) -> dict[str, Any]:
         "state": None if record.state is None else record.state.pose.tolist(),
         "is_ahead": record.is_ahead,
         "is_executed": record.is_executed,
+        "left_m": record.left_m,
+        "cut_short": record.cut_short,
         "gripper": record.gripper,
         "latency_ms": record.latency_ms,
         "timings_ms": record.timings_ms,
@@ -182,82 +210,6 @@ def signals_of(record: StepRecord | None) -> dict[str, Any]:
     }
 
 
-class Film:
-    """Records frame, state and signals from a thread of its own, so that no disk delays the loop.
-
-    Args:
-        arm: Connected; its state is read beside the loop.
-        camera: Connected; also read by the loop.
-        recorder: Knows the signals of the moment.
-        attributes: For the episode's metadata, e.g. the model's name and hash.
-    """
-
-    def __init__(
-        self, arm: Arm, camera: Camera, recorder: Recorder, task: Task, attributes: dict[str, Any]
-    ) -> None:
-        self._arm = arm
-        self._camera = camera
-        self._recorder = recorder
-        self._ending = threading.Event()
-        frame = _even(camera.newest(_MAX_VIDEO_FRAME_AGE_S).frame)
-        height, width = frame.shape[:2]
-        try:
-            self._episode = EpisodeRecorder(
-                recorder.folder,
-                {VIEW: CameraSpec((height, width))},
-                fps=VIDEO_FPS,
-                task=task.description,
-                attributes=attributes,
-            )
-        except (TrajectoryError, OSError) as error:
-            text = f"no episode can be recorded in {recorder.folder}: {error}"
-            raise RecordingError(text) from error
-        self.is_success: bool | None = None
-        self.problem: str | None = None
-        self._thread = threading.Thread(target=self._film, name="film", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._ending.set()
-        self._thread.join(timeout=5.0)
-        try:
-            self._episode.close(self.is_success)
-        except (TrajectoryError, OSError) as failure:
-            self.problem = self.problem or str(failure)
-
-    def _film(self) -> None:
-        due = time.monotonic()
-        while not self._ending.is_set() and self.problem is None:
-            self._append()
-            due = max(due + 1.0 / VIDEO_FPS, time.monotonic())
-            self._ending.wait(due - time.monotonic())
-
-    def _append(self) -> None:
-        try:
-            frame = _even(self._camera.newest(_MAX_VIDEO_FRAME_AGE_S).frame)
-            state = self._arm.state()
-            self._episode.append(state.pose, state.t, {VIEW: frame}, self._recorder.signals)
-        except StaleFrameError:
-            pass  # the loop reports it; the film has a gap
-        except (RobotClientError, TrajectoryError, OSError) as error:
-            # A full disk must not stop an arm; the run goes on without the film, and says so.
-            self.problem = str(error)
-
-
-def _even(frame: Frame) -> Frame:
-    """Cut a row and a column that a video cannot have."""
-    height, width = frame.shape[:2]
-    return np.ascontiguousarray(frame[: height // 2 * 2, : width // 2 * 2])
-
-
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file so that readers see the old one or the new one, never half of it."""
     draft = path.with_suffix(".draft")
@@ -270,8 +222,15 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_png(path: Path, frame: Frame) -> None:
-    """Write a uint8 RGB [H, W, 3] frame as PNG."""
-    path.write_bytes(encode_image(frame, "png").data)
+    """Write a uint8 RGB [H, W, 3] frame as PNG.
+
+    Raises:
+        RecordingError: It cannot be written.
+    """
+    try:
+        path.write_bytes(encode_image(frame, "png").data)
+    except OSError as error:
+        raise RecordingError(f"cannot write {path}: {error.strerror}") from error
 
 
 def make_folder(root: Path, name: str) -> Path:

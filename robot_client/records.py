@@ -24,6 +24,8 @@ class StepRecord:
         filtered: What safety made of it.
         is_ahead: The plan was made during the motion before, from an imagined frame.
         is_executed: Whether the arm was told to move.
+        left_m: How far from its target the motion ended [m].
+        cut_short: Why it ended short of its target; None where it did not.
         gripper: What the gripper was told.
         latency_ms: From the frame's capture to the plan's arrival [ms].
         timings_ms: Time of each stage [ms]: look, ask, filter, command.
@@ -38,6 +40,8 @@ class StepRecord:
     filtered: FilteredAction | None = None
     is_ahead: bool = False
     is_executed: bool = False
+    left_m: float | None = None
+    cut_short: str | None = None
     gripper: GripperAction = "hold"
     latency_ms: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)

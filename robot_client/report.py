@@ -153,6 +153,8 @@ def _rows(lines: list[dict[str, Any]]) -> str:
         action = line.get("filtered_action")
         step_cm = None if action is None else 100 * sum(x * x for x in action[:3]) ** 0.5
         remarks = [line["problem"] or "", *line["warnings"]]
+        if line.get("cut_short"):
+            remarks.append(f"cut short: {line['cut_short']}")
         if line["gripper"] != "hold":
             remarks.append(f"gripper: {line['gripper']}")
         if action is not None and not line["is_executed"]:

@@ -123,6 +123,15 @@ class RestClient:
         body = json.dumps({"reason": reason}).encode()
         self._request("POST", f"/v1/sessions/{session}/{verb}", body)
 
+    def stop_all(self, reason: str = "") -> dict[str, Any]:
+        """Order every robot of the server to stop; needs the role operate.
+
+        Returns:
+            `sessions`: for each what its arm does and how soon; the server waits a second for that.
+        """
+        body = json.dumps({"reason": reason}).encode()
+        return self._request("POST", "/v1/stop-all", body)
+
     def delete_session(self, session: str) -> None:
         """Forget a session."""
         self._request("DELETE", f"/v1/sessions/{session}")

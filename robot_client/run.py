@@ -14,9 +14,11 @@ from robot_client.arms.arm import Arm
 from robot_client.attendant import Operator, Unattended
 from robot_client.cameras.camera import Camera
 from robot_client.codec import EncodedImage
-from robot_client.errors import CameraError, RobotClientError, TaskError
+from robot_client.errors import CameraError, RecordingError, RobotClientError, TaskError
+from robot_client.film import Film
 from robot_client.loop import ControlLoop, LoopOptions
-from robot_client.recorder import Film, Recorder, write_png
+from robot_client.protocol import Welcome
+from robot_client.recorder import Recorder, write_png
 from robot_client.records import Event, RunEnd, StepRecord
 from robot_client.report import read_episode, write_report
 from robot_client.server_link import ServerLink
@@ -35,6 +37,8 @@ _SHOWN_EVENTS = (
     "reconnected",
     "retry",
     "refused",
+    "cut short",
+    "recording",
 )
 
 
@@ -149,6 +153,9 @@ class _Run:
     manner: Manner
     executed: int = 0
     missed: int = 0
+    film: Film | None = None
+    model_sha256: str | None = None
+    _told: set[str] = field(default_factory=set)
 
     def loop(self) -> RunEnd:
         robot, link = self.robot, self.link
@@ -161,10 +168,11 @@ class _Run:
             welcome = link.open()
             mode = "the arm moves" if robot.is_moving_allowed else "dry run: the arm stays still"
             say(f"model {welcome.model}, control period {welcome.control_period_s:g} s, {mode}")
-            attributes = {"model": welcome.model, "control_period_s": welcome.control_period_s}
+            attributes = self._attributes(welcome)
             film = stack.enter_context(
                 Film(robot.arm, robot.camera, self.recorder, self.task, attributes)
             )
+            self.film = film
             loop = ControlLoop(
                 arm=robot.arm,
                 camera=robot.camera,
@@ -173,22 +181,36 @@ class _Run:
                 is_moving_allowed=robot.is_moving_allowed,
                 on_step=self.on_step,
                 on_event=self.on_event,
+                on_motion=self.recorder.show,
                 operator=self.manner.operator,
                 options=self.manner.options,
             )
             end = loop.run()
             film.is_success = end.is_success
             self._keep_last_frame()
-        if film.problem is not None:
-            self.on_event(Event("recording", f"the film is not whole: {film.problem}"))
+        self._look_after_records()  # the film may have failed at its very end
         return end
+
+    def _attributes(self, welcome: Welcome) -> dict[str, Any]:
+        """What stands in the episode's metadata."""
+        try:
+            self.model_sha256 = self.link.rest.model().get("sha256")
+        except RobotClientError as error:
+            logger.warning("the model's hash is not known: %s", error)
+        return {
+            "model": welcome.model,
+            "model_sha256": self.model_sha256,
+            "control_period_s": welcome.control_period_s,
+            "session": welcome.session,  # so that the server's history finds this recording
+        }
 
     def on_step(self, record: StepRecord) -> None:
         self.executed += record.is_executed
         self.missed += record.problem is not None
         truth = self.truth()
         self.recorder.add(record, truth)
-        say(self._line(record, truth))
+        self._tell(self._line(record, truth))
+        self._look_after_records()
         if self.manner.watch is not None:
             self.manner.watch(record)
 
@@ -196,7 +218,24 @@ class _Run:
         logger.info("%s: %s", event.kind, event.text)
         self.recorder.note(event)
         if event.kind in _SHOWN_EVENTS:
-            say(f"{event.kind.upper()}: {event.text}")
+            self._tell(f"{event.kind.upper()}: {event.text}")
+
+    def _look_after_records(self) -> None:
+        """Tell, once each, that the film or the lines are not whole: the arm goes on all the same."""
+        film = None if self.film is None else self.film.problem
+        for what, problem in (("film", film), ("log", self.recorder.problem)):
+            if problem is not None and what not in self._told:
+                self._told.add(what)
+                text = f"the {what} has a gap from here on: {problem}. The run goes on; to end it: Ctrl+C"
+                logger.error("%s", text)
+                self.on_event(Event("recording", text))
+
+    def _tell(self, text: str) -> None:
+        """Say something that is no reason to let the arm stop, should the terminal be gone."""
+        try:
+            say(text)
+        except OSError as error:
+            logger.error("nothing can be said any more: %s", error)
 
     def truth(self) -> Truth | None:
         """What the simulator says now; None on hardware, and where it does not answer."""
@@ -217,12 +256,20 @@ class _Run:
 
     def write(self, end: RunEnd, truth: Truth | None) -> Outcome:
         headline = headline_of(end, truth)
-        lines = read_episode(self.recorder.folder)
-        summary = summary_of(self.task, self.link.client.welcome, end, truth, lines)
-        self.recorder.summarise({**summary, "headline": headline})
-        say(headline)
-        say(f"report: {write_report(self.recorder.folder)}")
-        return Outcome(end, truth, self.recorder.folder, headline)
+        folder = self.recorder.folder
+        lines = read_episode(folder)
+        summary = summary_of(
+            self.task, self.link.client.welcome, end, truth, lines, self.model_sha256
+        )
+        summary["recording"] = {"problem": self.recorder.problem, "lost": self.recorder.lost}
+        self._tell(headline)
+        try:
+            self.recorder.summarise({**summary, "headline": headline})
+            self._tell(f"report: {write_report(folder)}")
+        except OSError as error:
+            text = f"no summary in {folder}: {error}. What was recorded before is whole"
+            self._tell(f"RECORDING: {text}; see `python -m trajectories recover {folder}`")
+        return Outcome(end, truth, folder, headline)
 
     def _line(self, record: StepRecord, truth: Truth | None) -> str:
         sub_goal = self.task.sub_goals[record.goal_index]
@@ -233,6 +280,8 @@ class _Run:
         if record.filtered is not None:
             parts.append(f"step {100 * float(np.linalg.norm(record.filtered.action[:3])):.1f} cm")
             parts.extend(record.filtered.warnings)
+        if record.cut_short is not None and record.left_m is not None:
+            parts.append(f"cut short {100 * record.left_m:.1f} cm before the target")
         if record.gripper != "hold":
             parts.append(f"gripper {record.gripper}")
         if record.problem is not None:
@@ -244,5 +293,5 @@ class _Run:
     def _keep_last_frame(self) -> None:
         try:
             write_png(self.recorder.folder / "end.png", self.robot.camera.newest(1.0).frame)
-        except CameraError as error:
+        except (CameraError, RecordingError) as error:
             logger.warning("no picture of the end: %s", error)

@@ -31,6 +31,7 @@ def summary_of(
     end: RunEnd,
     truth: Truth | None,
     lines: list[dict[str, Any]],
+    model_sha256: str | None = None,
 ) -> dict[str, Any]:
     """What a run was and came to, as plain values."""
     plans_ms = [line["plan_ms"] for line in lines if "plan_ms" in line]
@@ -44,10 +45,12 @@ def summary_of(
         "end": dataclasses.asdict(end),
         "verdict": None if truth is None else dataclasses.asdict(truth),
         "model": None if welcome is None else welcome.model,
+        "model_sha256": model_sha256,
         "control_period_s": None if welcome is None else welcome.control_period_s,
         "median_plan_ms": statistics.median(plans_ms) if plans_ms else None,
         "median_latency_ms": statistics.median(latencies_ms) if latencies_ms else None,
         "max_latency_ms": max(latencies_ms, default=None),
+        "cut_short": sum(line.get("cut_short") is not None for line in lines),
         "clamps": sum(found["effect"] == "clamped" for line in lines for found in line["findings"]),
         "refusals": sum(
             found["effect"] == "refused" for line in lines for found in line["findings"]

@@ -6,6 +6,7 @@ unfinished one and readers say so.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -57,12 +58,12 @@ def write_signals(path: Path, table: Mapping[str, Array]) -> None:
     """Write `trajectory.h5` whole or not at all."""
     import h5py
 
-    def write(draft: Path) -> None:
-        with h5py.File(draft, "w") as file:
-            for key, values in table.items():
-                file.create_dataset(key, data=values)
-
-    write_whole(path, write)
+    # In memory first: the library takes a disk that fills up badly, to the point of a crash.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for key, values in table.items():
+            file.create_dataset(key, data=values)
+    write_whole(path, lambda draft: _write_bytes(draft, content.getvalue()))
 
 
 def write_metadata(
@@ -125,6 +126,10 @@ def _write_video(stream: CameraStream, path: Path, fps: float, codec: Codec) -> 
         writer.close()
 
     write_whole(path, encode)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _write_text(path: Path, text: str) -> None:

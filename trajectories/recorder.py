@@ -8,9 +8,8 @@ that are readable at every moment. `close` turns them into a raw DROID episode; 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +30,7 @@ from trajectories.droid_raw import (
 from trajectories.droid_raw_writer import write_metadata, write_signals
 from trajectories.episode import Array
 from trajectories.errors import CorruptDataError, InvalidEpisodeError
+from trajectories.json_lines import JsonLines
 from trajectories.poses import POSE_DIM
 from trajectories.video_writer import Codec, Piece, VideoWriter, count_whole_frames, join
 
@@ -92,7 +92,7 @@ class EpisodeRecorder:
             )
             for view, spec in cameras.items()
         }
-        self._journal = journal.open("w", encoding="utf-8")
+        self._journal = JsonLines(journal, is_new=True)
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self._time_s = -np.inf
         self._synced = time.monotonic()
@@ -102,7 +102,7 @@ class EpisodeRecorder:
             "extrinsics": {v: spec.extrinsics for v, spec in cameras.items() if spec.extrinsics},
             "attributes": {**(attributes or {}), "current_task": task},
         }
-        self._write(header)
+        self._journal.add(header)
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +113,7 @@ class EpisodeRecorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._journal.closed:
+        if not self._journal.is_closed:
             self.close(success=None)
 
     def append(
@@ -134,6 +134,7 @@ class EpisodeRecorder:
 
         Raises:
             InvalidEpisodeError: The row does not fit the episode; nothing of it is kept.
+            OSError: The disk is full or broken. The rows before are whole; add no more, and close.
         """
         values = {name: np.asarray(value) for name, value in (signals or {}).items()}
         self._check(np.asarray(state), time_s, frames, values)
@@ -145,7 +146,7 @@ class EpisodeRecorder:
             "state": np.asarray(state, dtype=np.float64).tolist(),
             "signals": {name: value.tolist() for name, value in values.items()},
         }
-        self._write(row)
+        self._journal.add(row)
         if time.monotonic() - self._synced > _SYNC_EVERY_S:
             self._sync()
 
@@ -156,14 +157,23 @@ class EpisodeRecorder:
 
         Returns:
             The folder.
+
+        Raises:
+            OSError: Something could not be written. What is whole was published where there was room
+                for that; otherwise it lies as it was, for `recover` once there is.
         """
-        for video in self._videos.values():
-            video.close()
-        self._write({"success": success})
-        os.fsync(self._journal.fileno())
-        self._journal.close()
+        failure = self._finish(success)
         recover(self._folder)
+        if failure is not None:
+            raise failure
         return self._folder
+
+    def _finish(self, success: bool | None) -> OSError | None:  # noqa: FBT001 - as above
+        failures = [_attempt(video.close) for video in self._videos.values()]
+        failures.append(_attempt(lambda: self._journal.add({"success": success})))
+        failures.append(_attempt(self._journal.sync))
+        self._journal.close()
+        return next((failure for failure in failures if failure is not None), None)
 
     def _check(
         self,
@@ -189,15 +199,19 @@ class EpisodeRecorder:
         if shapes != self._shapes:
             raise InvalidEpisodeError(f"signals {shapes}; the first row had {self._shapes}")
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._journal.write(json.dumps(line) + "\n")
-        self._journal.flush()
-
     def _sync(self) -> None:
         for video in self._videos.values():
             video.sync()
-        os.fsync(self._journal.fileno())
+        self._journal.sync()
         self._synced = time.monotonic()
+
+
+def _attempt(write: Callable[[], object]) -> OSError | None:
+    try:
+        write()
+    except OSError as error:
+        return error
+    return None
 
 
 def recover(folder: Path) -> Path | None:

@@ -141,8 +141,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    write(draft)
-    sync(draft)
+    try:
+        write(draft)
+        sync(draft)
+    except OSError:
+        draft.unlink(missing_ok=True)  # on a full disk it would keep the room that others need
+        raise
     draft.replace(path)
 
 

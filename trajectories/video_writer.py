@@ -113,12 +113,20 @@ class VideoWriter:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Finish the file."""
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if self._file is not None:
-            self.sync()
-            self._file.close()
+        """Finish the file.
+
+        Raises:
+            OSError: The disk is full or broken; a live file keeps its whole frames and is closed.
+        """
+        try:
+            self._container.mux(self._stream.encode(None))
+        finally:
+            try:
+                self._container.close()
+            finally:
+                if self._file is not None:
+                    self.sync()
+                    self._file.close()
 
 
 def as_rate(fps: float) -> Fraction:
@@ -162,12 +170,20 @@ def join(pieces: Iterable[Piece], path: Path, fps: float) -> None:
     Raises:
         CorruptDataError: A file has fewer whole frames than it should.
     """
+    draft = path.with_suffix(".draft.mp4")
+    try:
+        _copy(pieces, draft, as_rate(fps))
+    except OSError:
+        draft.unlink(missing_ok=True)  # on a full disk it would keep the room that others need
+        raise
+    draft.replace(path)
+
+
+def _copy(pieces: Iterable[Piece], path: Path, rate: Fraction) -> None:
     import av
 
-    draft = path.with_suffix(".draft.mp4")
-    rate = as_rate(fps)
     shown = 0
-    with av.open(str(draft), "w", format="mp4", options={"movflags": "faststart"}) as output:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as output:
         target: Any = None
         for piece in pieces:
             with av.open(str(piece.path)) as source:
@@ -187,7 +203,6 @@ def join(pieces: Iterable[Piece], path: Path, fps: float) -> None:
                     count += 1
             if count != piece.count:
                 raise CorruptDataError(f"{piece.path} has {count} whole frames of {piece.count}")
-    draft.replace(path)
 
 
 def _whole_packets(container: Any) -> Iterator[Any]:

@@ -10,63 +10,29 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import franky
 import numpy as np
 import numpy.typing as npt
 
+from robot_client.arms import dynamics
 from robot_client.arms.arm import ArmState
 from robot_client.arms.frames import end_effector_matrix, flange_pose, without_jumps
-from robot_client.arms.gripper import FRANKY_ERRORS, GripperSettings, GripperThread
+from robot_client.arms.franky_settings import FrankySettings
+from robot_client.arms.gripper import FRANKY_ERRORS, GripperThread
 from robot_client.arms.hand import Hand, Intent
 from robot_client.errors import ArmError, ReflexError
 from trajectories import poses
+
+__all__ = ["FrankyArm", "FrankySettings"]
 
 logger = logging.getLogger(__name__)
 
 _FCI_PORT = 1337
 _CONNECT_TIMEOUT_S = 2.0
-_STOP_TIMEOUT_S = 0.5
-# Share of the control period the motion takes; the rest lets the arm settle before the next frame.
-_MOVING_SHARE = 0.8
-# Peak velocity, acceleration and jerk of an S-curve with T/3 to speed up and T/3 to slow down,
-# for a unit distance in unit time.
-_PEAK_VELOCITY, _PEAK_ACCELERATION, _PEAK_JERK = 1.5, 9.0, 54.0
-_SMALLEST_FACTOR = 1e-3
-_BRAKING_S = 0.1  # about how soon a motion under way may be brought to rest
+_STOPS, _STOP_TIMEOUT_S = 2, 0.5
 _RESTING_RAD_S = 0.02
 _GLANCE_S = 0.03  # joints are compared over at least this time
-
-
-@dataclass(frozen=True)
-class FrankySettings:
-    """How the arm may move.
-
-    Attributes:
-        max_speed_m_s: Cap on the flange's speed.
-        max_rotation_rad_s: Cap on its angular speed.
-        dynamics_factor: Share of the arm's velocity, acceleration and jerk limits that may be used.
-        contact_force_n: External force at which the arm stops by itself, with a reflex [N].
-        contact_torque_nm: External joint torque at which it stops by itself [Nm].
-        yield_force_n: External force at which a motion ends softly, before the reflex [N]; None for
-            the reflex alone.
-        load_kg: Mass behind the hand that Desk does not know of [kg].
-        load_centre_m: Its centre of mass, from the flange [m].
-        needs_realtime: Insist on a real-time kernel; True on hardware, False for a simulator.
-        gripper: How the hand moves.
-    """
-
-    max_speed_m_s: float = 0.25
-    max_rotation_rad_s: float = 0.8
-    dynamics_factor: float = 1.0
-    contact_force_n: float = 30.0
-    contact_torque_nm: float = 20.0
-    yield_force_n: float | None = 20.0
-    load_kg: float = 0.0
-    load_centre_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    needs_realtime: bool = True
-    gripper: GripperSettings = field(default_factory=GripperSettings)
 
 
 class FrankyArm:
@@ -149,7 +115,8 @@ class FrankyArm:
         """
         state = self._robot_state()
         start = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, 0.0)
-        factor = self._dynamics(poses.difference(start, pose), duration_s, state)
+        action = poses.difference(start, pose)
+        factor = dynamics.fitting(action, duration_s, state, self._connected(), self._settings)
         target = franky.Affine(end_effector_matrix(pose, state.F_T_EE.matrix))
 
         def motion() -> franky.Motion:
@@ -194,20 +161,35 @@ class FrankyArm:
 
     def hold(self) -> None:
         """Slow down to rest within the dynamics limits."""
+        self._joints_before, self._was_moving = None, True
         if self._connected().is_in_control:
             self._start(franky.CartesianStopMotion)
 
     def stop(self) -> None:
-        """Abort the motion; the arm's own controller brings it to rest at once."""
+        """Abort the motion; the arm's own controller brings it to rest at once.
+
+        Raises:
+            ArmError: It did not take the stop, or still moves after a second one.
+        """
         robot = self._robot
         if robot is None:
             return
+        self._joints_before, self._was_moving = None, True
+        if not any(self._try_stop(robot) for _ in range(_STOPS)):
+            raise ArmError(
+                f"the arm at {self._host} still moves {_STOPS * _STOP_TIMEOUT_S:.1f} s after it was "
+                "told to stop. Press the emergency stop, then look at power, cable and FCI"
+            )
+
+    def _try_stop(self, robot: franky.Robot) -> bool:
+        """Stop once; whether the motion has ended."""
         try:
             robot.stop()
-            robot.join_motion(timeout=_STOP_TIMEOUT_S)
+            return bool(robot.join_motion(timeout=_STOP_TIMEOUT_S))
         except franky.ControlException as error:
             # How libfranka says that a motion was cut short; left unread it would fail the next one.
             logger.debug("stopped: %s", error)
+            return True
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} did not take the stop: {error}") from error
 
@@ -293,62 +275,8 @@ class FrankyArm:
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the motion: {error}") from error
 
-    def _dynamics(
-        self, action: poses.Array, duration_s: float, state: franky.RobotState
-    ) -> franky.RelativeDynamicsFactor:
-        """Factors that let `action` [7] just fit `duration_s`, or longer where a cap demands it.
-
-        The limits also cover braking from the present motion: limits made for a small step would
-        let an arm under way sail on for a metre before it may slow down.
-        """
-        robot = self._connected()
-        position, rotation = action[poses.POSITION], action[poses.ROTATION]
-        time_s = max(
-            _MOVING_SHARE * duration_s,
-            _PEAK_VELOCITY * float(np.linalg.norm(position)) / self._settings.max_speed_m_s,
-            _PEAK_VELOCITY * float(np.linalg.norm(rotation)) / self._settings.max_rotation_rad_s,
-        )
-        velocity, acceleration = state.O_dP_EE_c, state.O_ddP_EE_c
-        moving = _needed_dynamics(position, velocity.linear, acceleration.linear, time_s)
-        turning = _needed_dynamics(rotation, velocity.angular, acceleration.angular, time_s)
-        moving_limits = (
-            robot.translation_velocity_limit,
-            robot.translation_acceleration_limit,
-            robot.translation_jerk_limit,
-        )
-        turning_limits = (
-            robot.rotation_velocity_limit,
-            robot.rotation_acceleration_limit,
-            robot.rotation_jerk_limit,
-        )
-        shares = (
-            max(move / move_limit.get(), turn / turn_limit.get())
-            for move, move_limit, turn, turn_limit in zip(
-                moving, moving_limits, turning, turning_limits, strict=True
-            )
-        )
-        return franky.RelativeDynamicsFactor(
-            *(float(np.clip(share, _SMALLEST_FACTOR, 1.0)) for share in shares)
-        )
-
 
 def _yielding(force_n: float) -> franky.Reaction:
     """End a motion softly, within the arm's own millisecond, when it meets a force."""
     force = franky.Measure.FORCE_X**2 + franky.Measure.FORCE_Y**2 + franky.Measure.FORCE_Z**2
     return franky.Reaction(force > force_n**2, franky.CartesianStopMotion())
-
-
-def _needed_dynamics(
-    step: poses.Array, velocity: poses.Array, acceleration: poses.Array, time_s: float
-) -> tuple[float, float, float]:
-    """Velocity, acceleration and jerk that fit an S-curve and brake what moves already.
-
-    franky limits each axis, and the slowest one paces the others: the largest component counts.
-    """
-    length, speed = float(np.abs(step).max()), float(np.abs(velocity).max())
-    braking = max(speed / _BRAKING_S, float(np.abs(acceleration).max()))
-    return (
-        max(_PEAK_VELOCITY * length / time_s, speed),
-        max(_PEAK_ACCELERATION * length / time_s**2, braking),
-        max(_PEAK_JERK * length / time_s**3, 2 * braking / _BRAKING_S),
-    )

@@ -20,7 +20,8 @@ from robot_client.tasks import Task, load_task
 
 NAME = "run"
 HELP = "drive an arm towards goal images"
-_UNLIMITED_M = 0.5  # a replayed arm goes its own way
+#: A replayed arm goes its own way.
+_UNLIMITED = {"max_deviation_m": 0.5, "max_miss_m": 0.5, "max_miss_rad": 3.2}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, task: Task, folder: Path, stack: ExitStack) -> Outcome:
     robot = equipment.robot_of(options, stack, folder, task.name)
     if options.arm == "replay":
-        safety = task.safety.model_copy(update={"max_deviation_m": _UNLIMITED_M})
+        safety = task.safety.model_copy(update=_UNLIMITED)
         task = task.model_copy(update={"safety": safety})
     files = goal_files(task, options.goal, robot.supervisor)
     goals = read_goals(files, task)
@@ -116,7 +117,7 @@ def goal_files(task: Task, named: list[Path], supervisor: Supervisor | None) -> 
 
 
 def _append(folder: Path, root: Path) -> None:
-    from robot_client.recorder import VIDEO_FPS
+    from robot_client.film import VIDEO_FPS
     from trajectories.dataset import open_episode
     from trajectories.lerobot.writer import LeRobotWriter
 

@@ -90,15 +90,16 @@ def filter_action(
     if broken is not None:
         is_state = _not_numbers("state", state) is None
         return _refuse(action, state if is_state else np.zeros(poses.POSE_DIM), broken)
-    clamped, findings = clamp_step(action, limits)
-    if period_s is not None:
-        clamped, more = clamp_speed(clamped, period_s, limits)
-        findings += more
+    clamped, findings = _shrink(action, period_s, limits)
     target = poses.compose(state, clamped).astype(np.float64)
     target, more = clamp_target(state, target, limits)
     findings += more
     clamped[poses.POSITION] = target[poses.POSITION] - state[poses.POSITION]
     clamped[poses.GRIPPER] = target[poses.GRIPPER] - state[poses.GRIPPER]
+    # To lift the fingertips off the table is a longer step, which has to keep the limits, too. What
+    # comes after this only cuts the way short, and so breaks none of the rules before it.
+    clamped, more = _shrink(clamped, period_s, limits)
+    findings += more
     clamped, more = clamp_way(state, clamped, limits)
     findings += more
     if joints_rad is not None and np.isfinite(joints_rad).all():
@@ -106,6 +107,17 @@ def filter_action(
         findings += more
     target = poses.compose(state, clamped).astype(np.float64)
     return FilteredAction(action.copy(), clamped, target, tuple(findings))
+
+
+def _shrink(
+    action: Vector, period_s: float | None, limits: SafetyLimits
+) -> tuple[Vector, list[Finding]]:
+    """Clamp step, rotation and speed; the action becomes shorter and keeps its direction."""
+    clamped, findings = clamp_step(action, limits)
+    if period_s is None:
+        return clamped, findings
+    clamped, more = clamp_speed(clamped, period_s, limits)
+    return clamped, findings + more
 
 
 def _not_numbers(name: str, values: Vector) -> Finding | None:

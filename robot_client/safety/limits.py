@@ -69,6 +69,10 @@ class SafetyLimits(BaseModel):
     """How far the flange may have moved since the observation [m]: pushed by hand, or not at rest."""
     max_deviation_m: Annotated[float, Field(gt=0, le=0.5)] = 0.08
     """Farthest a moving flange may be from the straight line to its target [m]; then the run ends."""
+    max_miss_m: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """A motion that ends farther from its target than this counts as cut short [m]."""
+    max_miss_rad: Annotated[float, Field(gt=0, le=3.2)] = 0.1
+    """The same for the angle that is left [rad]."""
     max_energy_rises: Annotated[int, Field(ge=2)] | None = 8
     """So many plans in a row with the energy of the observed frame rising end the attempt."""
     max_surprise: _Positive | None = None

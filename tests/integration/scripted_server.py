@@ -25,8 +25,9 @@ def main() -> None:
     parser.add_argument("--zmq", type=int, default=0)
     parser.add_argument("--http", type=int, default=0)
     parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--listen", default="127.0.0.1")
     options = parser.parse_args()
-    server = StandIn(options.zmq, options.http)
+    server = StandIn(options.zmq, options.http, options.listen)
     server.control_period_s = PERIOD_S
     server.on_observe = FAULTS[options.fault](server)
     sys.stdout.write(f"{server.endpoint} {server.url}\n")

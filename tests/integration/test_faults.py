@@ -21,6 +21,8 @@ import pytest
 from robot_client import cli
 from robot_client.arms.sim import SimulatorAddress, SimulatorOptions, SimulatorProcess
 from robot_client.report import read_episode
+from robot_client.rest import RestClient
+from robot_client.server_process import ServerProcess
 from robot_client.supervisor import Supervisor
 from trajectories.dataset import open_episode
 
@@ -260,5 +262,27 @@ def test_an_interrupt_stops_the_arm_in_the_middle_of_a_motion(
         os.kill(run.process.pid, number)
         status, said = run.wait()
     assert status == cli.INTERRUPTED, said
+    check_still(cell)
+    run.check_readable()
+
+
+def test_stopping_everything_at_the_server_is_answered_by_an_arm_that_stands(
+    cell: SimulatorAddress, tmp_path: Path, tiny_model: Path
+) -> None:
+    with ServerProcess(tmp_path, tiny_model) as server, supervisor_of(cell) as truth:
+        rest = RestClient(server.wait())
+        run = Run(cell, tmp_path, f"{rest.model()['zmq_endpoint']} {server.wait()}", 500)
+        wait_until(lambda: sum(line["is_executed"] for line in run.lines()) >= 1)
+        before = flange(truth)
+        wait_until(lambda: np.linalg.norm(flange(truth) - before) > STILL_M)
+        (session,) = rest.stop_all("somebody is in the cell")["sessions"]
+        assert session["is_connected"]
+        status, said = run.wait()
+    assert status == cli.NOT_ACHIEVED, said
+    assert "somebody is in the cell" in said
+    events = [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+    reports = [event["arm"] for event in events if event["kind"] == "acknowledged"]
+    assert reports[-1] == "standing"
+    assert set(reports[:-1]) <= {"stopping"}
     check_still(cell)
     run.check_readable()

@@ -53,11 +53,11 @@ class StandIn:
         is_refusing_goals: Uploads are answered with invalid_frame.
     """
 
-    def __init__(self, zmq_port: int = 0, http_port: int = 0) -> None:
+    def __init__(self, zmq_port: int = 0, http_port: int = 0, host: str = "127.0.0.1") -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(f"tcp://127.0.0.1:{zmq_port or '*'}")
+        self._socket.bind(f"tcp://{host}:{zmq_port or '*'}")
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         self.on_observe: Callable[[Observe, Callable[[bytes], None]], None] = self.answer
         self.observed: list[Observe] = []
@@ -70,12 +70,13 @@ class StandIn:
         self.state = "running"
         self.card: dict[str, Any] | None = None
         self.acks: list[int] = []
+        self.reports: list[tuple[protocol.Ack, float]] = []
         self._pushes: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._peer = b""
         self._greeted: set[bytes] = set()
         self._dead = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._http = ThreadingHTTPServer(("127.0.0.1", http_port), self._handler())
+        self._http = ThreadingHTTPServer((host, http_port), self._handler())
         self._http_thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -156,6 +157,7 @@ class StandIn:
             self._send(peer, self.welcome(message.session or "new"))
         elif isinstance(message, protocol.Ack):
             self.acks.append(message.order)
+            self.reports.append((message, time.monotonic()))
         elif isinstance(message, Observe) and peer not in self._greeted:
             self._send(peer, protocol.ErrorReply("unauthorised", "say hello first", message.seq))
         elif isinstance(message, Observe):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from robot_client import cli
 from robot_client.arms.franky_arm import FrankyArm, FrankySettings
+from robot_client.commands import equipment
 from robot_client.protocol import Observe
 from trajectories.dataset import open_dataset
 from trajectories.droid_raw import JOURNAL_FILE
@@ -233,3 +235,66 @@ def test_a_run_can_be_appended_to_a_lerobot_data_set(
     with dataset.open(1) as episode:
         assert len(episode) >= 2
         assert np.isfinite(episode.states).all()
+
+
+def test_the_recording_names_the_model_by_its_hash(
+    stand_in: Any, short_task: Path, goal: Path, tmp_path: Path
+) -> None:
+    stand_in.card = {"name": "none", "sha256": "0123abcd"}
+    runs = tmp_path / "runs"
+    arguments = command(stand_in, short_task, goal, runs, "--arm", "dummy", "--unattended")
+    assert cli.main(arguments) == cli.DONE
+    folder = the_only_run(runs)
+    assert json.loads((folder / "summary.json").read_text())["model_sha256"] == "0123abcd"
+    (metadata,) = folder.glob("metadata_*.json")
+    assert json.loads(metadata.read_text())["model_sha256"] == "0123abcd"
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_sub_goal_that_was_under_way(
+    stand_in: Any, goal: Path, tmp_path: Path
+) -> None:
+    task = tmp_path / "two.yaml"
+    task.write_text(
+        "name: two\ndescription: d\nsettled_step_m: 0.0\n"
+        "sub_goals: [{name: a, max_steps: 1}, {name: b, max_steps: 50}]\n"
+    )
+    goals = ["--goal", str(goal)]  # beside the first one, which `command` names
+    runs = tmp_path / "runs"
+    process = start(command(stand_in, task, goal, runs, *goals, "--arm", "dummy", "--unattended"))
+    deadline = time.monotonic() + 60.0
+    while sum(seen.goal_index == 1 for seen in stand_in.observed) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()  # as a power cut would
+    process.communicate()
+    broken = the_only_run(runs)
+    seen_before = len(stand_in.observed)
+    task.write_text(task.read_text().replace("max_steps: 50", "max_steps: 2"))
+    again = command(stand_in, task, goal, tmp_path / "again", *goals, "--arm", "dummy")
+    assert cli.main([*again, "--unattended", "--resume", str(broken)]) == cli.DONE
+    assert len(stand_in.goals) == 1  # of what is left
+    assert len(stand_in.observed) - seen_before == 2
+    with open_dataset(broken).open(0) as episode:  # the broken one was made whole on the way
+        assert len(episode) >= 1
+
+
+def test_the_real_arm_takes_the_same_command_and_moves_only_where_that_is_asked_for(
+    stand_in: Any, goal: Path, tmp_path: Path
+) -> None:
+    def body(*arm: str) -> tuple[Any, bool]:
+        arguments = command(stand_in, REACH, goal, tmp_path / "runs", *arm)
+        options = cli._parser().parse_args(arguments)
+        with ExitStack() as stack:
+            robot = equipment.robot_of(options, stack, tmp_path, "reach")
+        return robot.arm, robot.is_moving_allowed
+
+    host = ("--host", "127.0.41.99", "--camera", "testcard")
+    simulated, may_move = body("--arm", "sim", *host)
+    assert may_move
+    real, may_look = body("--arm", "franky", *host)
+    assert not may_look
+    same, may_move = body("--arm", "franky", *host, "--arm-motion")
+    assert may_move
+    assert type(simulated) is type(real) is type(same) is FrankyArm
+    assert real._settings.needs_realtime
+    assert not simulated._settings.needs_realtime

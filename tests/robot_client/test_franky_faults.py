@@ -1,5 +1,6 @@
 """What franky-sim cannot show: reflexes, control errors and recovery, with a scripted libfranka."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,7 @@ class ScriptedRobot:
         self.failures: list[Exception] = []
         self.moved: list[Any] = []
         self.stopped = 0
+        self.stops_needed = 0
         self.has_errors = False
         self.is_in_control = True
         self.recovers = True
@@ -60,8 +62,8 @@ class ScriptedRobot:
     def stop(self) -> None:
         self.stopped += 1
 
-    def join_motion(self, timeout: float) -> None:
-        pass
+    def join_motion(self, timeout: float) -> bool:
+        return self.stopped >= self.stops_needed
 
     def recover_from_errors(self) -> bool:
         self.has_errors = not self.recovers
@@ -147,3 +149,25 @@ def test_an_arm_that_stopped_itself_on_the_way_has_not_come_to_rest(
         arm.is_moving()
     arm.recover()
     arm.is_moving()
+
+
+def test_a_stop_that_is_not_taken_is_given_once_more(arm: FrankyArm, robot: ScriptedRobot) -> None:
+    robot.stops_needed = 2
+    arm.stop()
+    assert robot.stopped == 2
+
+
+def test_an_arm_that_moves_on_after_its_stop_is_told_with_the_emergency_stop(
+    arm: FrankyArm, robot: ScriptedRobot
+) -> None:
+    robot.stops_needed = 99
+    with pytest.raises(ArmError, match="emergency stop"):
+        arm.stop()
+    assert robot.stopped == 2
+
+
+def test_after_a_stop_the_arm_counts_as_moving_until_it_is_seen_at_rest(arm: FrankyArm) -> None:
+    arm.stop()
+    assert arm.is_moving()
+    time.sleep(0.05)
+    assert not arm.is_moving()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from robot_client.arms.dummy import START_POSE, DummyArm
 from robot_client.cameras.camera import CapturedFrame
 from robot_client.cameras.testcard import TestCard
 from robot_client.errors import CameraError, RunError
+from robot_client.film import Film
 from robot_client.protocol import Act
-from robot_client.recorder import Film, Recorder, make_folder, write_json
+from robot_client.recorder import Recorder, make_folder, write_json
 from robot_client.records import Event, StepRecord
 from robot_client.report import read_episode, write_report
 from robot_client.safety import filter_action
@@ -150,7 +152,8 @@ from pathlib import Path
 import numpy as np
 from robot_client.arms.dummy import DummyArm
 from robot_client.cameras.testcard import TestCard
-from robot_client.recorder import Film, Recorder
+from robot_client.film import Film
+from robot_client.recorder import Recorder
 from robot_client.tasks import SubGoal, Task
 task = Task(name="test", description="d", sub_goals=(SubGoal(name="a", max_steps=3),))
 folder = Path(sys.argv[1])
@@ -217,3 +220,50 @@ def test_the_report_is_one_page_that_carries_its_images(tmp_path: Path) -> None:
     assert "no plan &lt;in time&gt;" in page
     assert "Do &lt;it&gt;." in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_film_ends_with_the_arm_where_the_run_has_left_it(tmp_path: Path) -> None:
+    arm, end = DummyArm(), START_POSE.copy()
+    end[0] += 0.07
+    with (
+        Recorder(tmp_path, TASK, [GOAL]) as recorder,
+        Film(arm, TestCard(), recorder, TASK, {}) as running,
+    ):
+        time.sleep(0.25)
+        arm.move_to(end, 0.0)
+        recorder.add(record(9))
+    assert running.problem is None
+    with open_episode(tmp_path) as episode:
+        np.testing.assert_allclose(episode.states[-1][:3], end[:3], atol=1e-9)
+        assert episode.signals["planner/seq"][-1] == 9
+        frames = episode.camera("left").read([len(episode) - 1])
+        assert frames.shape[0] == 1
+
+
+def test_rows_carry_the_plan_that_is_followed_while_the_arm_moves(tmp_path: Path) -> None:
+    with Recorder(tmp_path, TASK, [GOAL]) as recorder:
+        recorder.show(record(4))
+        assert recorder.signals["planner/seq"] == 4
+        assert recorder.signals["action/is_executed"]
+    assert read_episode(tmp_path) == []
+
+
+def test_a_camera_that_hangs_at_the_end_does_not_hold_the_run_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robot_client.film._END_TIMEOUT_S", 0.2)
+    released = threading.Event()
+
+    class Hanging(TestCard):
+        def newest(self, max_age_s: float) -> CapturedFrame:
+            if self._count > 3:
+                released.wait(30.0)
+            return super().newest(max_age_s)
+
+    running = film(tmp_path, Hanging(), 0.5)
+    assert "recover" in str(running.problem)
+    released.set()
+    running._thread.join()  # it closes the film itself, late
+    with open_episode(tmp_path) as episode:
+        assert len(episode) >= 2
+        assert len(episode.camera("left")) == len(episode)

@@ -1,59 +1,14 @@
-"""Wire protocol, version 1: the messages between a robot and the planner server.
+"""The messages about plans, from the greeting to the goodbye."""
 
-One msgpack map per ZMQ message, client DEALER, server ROUTER:
-
-    hello -> welcome            who talks, and what the model expects
-    observe -> act | error      a frame and a state in, the next actions out
-    ping -> pong                liveness; never waits for planning
-    bye                         the session may be dropped
-    pause, resume, stop -> ack  the server's orders, repeated until they are acknowledged
-    closing                     the server is about to end; its sessions survive it
-
-Numeric arrays travel as extension type 1 (`codec`), images as arrays or `{encoding, data}`. Unknown
-keys are ignored so that a newer peer may add some. Every message validates itself when built, here
-or from bytes, and the only error is `ProtocolError` with a wire error code. An observation that a
-newer one of the same session overtook gets no reply; `act.dropped` counts those.
-
-Poses, everywhere: bare flange (link8) in the robot base frame, x y z [m], roll pitch yaw extrinsic
-xyz Euler [rad], gripper closedness 0 (open) to 1 (closed). Actions: the difference of two such
-states over one control period.
-"""
-
-import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeAlias, get_type_hints
+from typing import Annotated, Any, ClassVar
 
 from robot_client import codec, fields
 from robot_client.errors import ProtocolError
-from robot_client.fields import Check, Frame, States
+from robot_client.fields import Frame, States
+from robot_client.protocol.message import Validated, WireMessage, known_fields
 
-PROTOCOL_VERSION = 1
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
-MAX_MESSAGE_BYTES = codec.MAX_MESSAGE_BYTES
 MAX_GOALS = 16
-MAX_HORIZON = fields.MAX_HORIZON
-
-ERROR_CODES = (
-    "malformed_message",
-    "unknown_type",
-    "unsupported_protocol",
-    "unknown_session",
-    "no_goal",
-    "invalid_state",
-    "invalid_frame",
-    "unauthorised",
-    "too_large",
-    "planner_failed",
-    "too_many_sessions",
-    "shutting_down",
-    "not_ready",
-    "paused",
-    "stopped",
-    "session_taken",
-    "stale_seq",
-    "rate_limited",
-    "forbidden",
-)
 SESSION_STATES = ("running", "paused", "stopped")
 
 
@@ -62,7 +17,7 @@ def _limits(name: str, value: Any) -> "ActionLimits":
         return value
     if not isinstance(value, dict):
         raise fields.refuse(name, value, "a map of limits")
-    return ActionLimits(**_known_fields(ActionLimits, value))
+    return ActionLimits(**known_fields(ActionLimits, value))
 
 
 _Name = Annotated[str, fields.text(128)]
@@ -90,59 +45,8 @@ _FrameSize = Annotated[
 ]
 
 
-# --- the messages ---------------------------------------------------------------------------------
-
-
-_CHECKS: dict[type, dict[str, Check]] = {}
-
-
-def _checks(kind: type) -> dict[str, Check]:
-    """Each field's check in order of declaration; read from the annotations once per class."""
-    if kind not in _CHECKS:
-        hints = get_type_hints(kind, include_extras=True)
-        names = [field.name for field in dataclasses.fields(kind)]
-        _CHECKS[kind] = {name: hints[name].__metadata__[0] for name in names}
-    return _CHECKS[kind]
-
-
-def _known_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The entries that are fields of `kind`; those without a default must be there."""
-    for field in dataclasses.fields(kind):
-        if field.name not in values and field.default is dataclasses.MISSING:
-            present = ", ".join(sorted(map(str, values))) or "nothing"
-            text = f"{kind.__name__.lower()} lacks {field.name!r}; it has {present[:200]}"
-            raise ProtocolError("malformed_message", text)
-    return {
-        field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values
-    }
-
-
-class _Validated:
-    """Runs each field's check when built and keeps the canonical value."""
-
-    def __post_init__(self) -> None:
-        for name, check in _checks(type(self)).items():
-            # The dataclasses are frozen for everybody else; this is their constructor.
-            object.__setattr__(self, name, check(name, getattr(self, name)))
-
-    def as_map(self) -> dict[str, Any]:
-        """The fields in order of declaration, ready for `codec.pack`."""
-        values = {name: getattr(self, name) for name in _checks(type(self))}
-        return {k: v.as_map() if isinstance(v, _Validated) else v for k, v in values.items()}
-
-
-class _Message(_Validated):
-    """A message of its own; `TYPE` is what travels under the key "type"."""
-
-    TYPE: ClassVar[str]
-
-    def encode(self) -> bytes:
-        """The message as one msgpack payload; equal messages give equal bytes."""
-        return codec.pack({"type": self.TYPE, **self.as_map()})
-
-
 @dataclass(frozen=True)
-class ActionLimits(_Validated):
+class ActionLimits(Validated):
     """Box that every planned action lies in.
 
     Attributes:
@@ -157,7 +61,7 @@ class ActionLimits(_Validated):
 
 
 @dataclass(frozen=True, eq=False)
-class Hello(_Message):
+class Hello(WireMessage):
     """The client introduces itself, or takes up `session` again after a broken connection.
 
     Attributes:
@@ -178,7 +82,7 @@ class Hello(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Welcome(_Message):
+class Welcome(WireMessage):
     """What the server's model expects: frame size (height, width) [px], control period [s].
 
     Attributes:
@@ -210,7 +114,7 @@ class Welcome(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Observe(_Message):
+class Observe(WireMessage):
     """One frame and the state at its capture.
 
     Attributes:
@@ -236,7 +140,7 @@ class Observe(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Act(_Message):
+class Act(WireMessage):
     """The plan for one observation.
 
     Attributes:
@@ -288,7 +192,7 @@ class Act(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Ping(_Message):
+class Ping(WireMessage):
     """Is anybody there? `t` [s] is the sender's own clock and comes back unchanged."""
 
     TYPE: ClassVar[str] = "ping"
@@ -296,7 +200,7 @@ class Ping(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Pong(_Message):
+class Pong(WireMessage):
     """The answer to a ping, sent at once and never behind a plan."""
 
     TYPE: ClassVar[str] = "pong"
@@ -304,7 +208,7 @@ class Pong(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Bye(_Message):
+class Bye(WireMessage):
     """The client leaves; the server may forget the session."""
 
     TYPE: ClassVar[str] = "bye"
@@ -312,53 +216,7 @@ class Bye(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class _Order(_Message):
-    """What an operator wants of the robot; sent again every half second until it is acknowledged.
-
-    Attributes:
-        session: Whose robot is meant.
-        order: Grows with every order of the session; one with a number not above the last obeyed is
-            acknowledged once more and otherwise ignored.
-        reason: For people.
-    """
-
-    session: _Session
-    order: _Count
-    reason: _Reason = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Pause(_Order):
-    """Hold the arm where it is and keep the session; observations are refused with `paused`."""
-
-    TYPE: ClassVar[str] = "pause"
-
-
-@dataclass(frozen=True, eq=False)
-class Resume(_Order):
-    """Go on observing."""
-
-    TYPE: ClassVar[str] = "resume"
-
-
-@dataclass(frozen=True, eq=False)
-class Stop(_Order):
-    """Stop the arm and end the run; only an operator's `resume` lets the session plan again."""
-
-    TYPE: ClassVar[str] = "stop"
-
-
-@dataclass(frozen=True, eq=False)
-class Ack(_Message):
-    """The client has obeyed `order` (its arm holds, or may move again)."""
-
-    TYPE: ClassVar[str] = "ack"
-    session: _Session
-    order: _Count
-
-
-@dataclass(frozen=True, eq=False)
-class Closing(_Message):
+class Closing(WireMessage):
     """The server ends: plans under way are still answered; hold, and call again after a while."""
 
     TYPE: ClassVar[str] = "closing"
@@ -366,63 +224,10 @@ class Closing(_Message):
 
 
 @dataclass(frozen=True, eq=False)
-class ErrorReply(_Message):
+class ErrorReply(WireMessage):
     """The server cannot do what was asked; a code it does not know is passed to the user as is."""
 
     TYPE: ClassVar[str] = "error"
     code: Annotated[str, fields.text(64)]
     message: Annotated[str, fields.text(4096, min_length=0)]
     seq: Annotated[int | None, fields.optional(fields.integer(0, fields.MAX_SEQ))] = None
-
-
-Order: TypeAlias = Pause | Resume | Stop
-Message: TypeAlias = (
-    Hello | Welcome | Observe | Act | Ping | Pong | Bye | Order | Ack | Closing | ErrorReply
-)
-
-_KINDS: tuple[type[Message], ...] = (
-    Hello,
-    Welcome,
-    Observe,
-    Act,
-    Ping,
-    Pong,
-    Bye,
-    Pause,
-    Resume,
-    Stop,
-    Ack,
-    Closing,
-    ErrorReply,
-)
-MESSAGES: dict[str, type[Message]] = {kind.TYPE: kind for kind in _KINDS}
-
-
-def decode(payload: bytes) -> Message:
-    """Turn one payload into its message.
-
-    Args:
-        payload: Bytes from the network; nothing about them is trusted.
-
-    Raises:
-        ProtocolError: With the wire code (`too_large`, `malformed_message`, `unknown_type`,
-            `unsupported_protocol`, `invalid_state`, `invalid_frame`) and, where it could be read,
-            the observation's seq.
-    """
-    values = codec.unpack(payload)
-    seq = values.get("seq")
-    seq = seq if type(seq) is int and 0 <= seq <= fields.MAX_SEQ else None
-    kind = values.get("type")
-    if not isinstance(kind, str) or kind not in MESSAGES:
-        known = f"known types: {', '.join(MESSAGES)}"
-        raise ProtocolError(
-            "unknown_type", str(fields.refuse("type", kind, known).message), seq=seq
-        )
-    if kind in (Hello.TYPE, Welcome.TYPE) and values.get("protocol") != PROTOCOL_VERSION:
-        # Checked before the rest: another version may have other fields.
-        allowed = f"this side speaks {PROTOCOL_VERSION}; update the older side"
-        raise fields.refuse("protocol", values.get("protocol"), allowed, "unsupported_protocol")
-    try:
-        return MESSAGES[kind](**_known_fields(MESSAGES[kind], values))
-    except ProtocolError as error:
-        raise ProtocolError(error.code, error.message, seq=seq) from error
