@@ -18,6 +18,10 @@ class InvalidInputError(ModelError):
     """A tensor has the wrong shape, type or values for the network it was given to."""
 
 
+class ProbeMismatchError(ModelError):
+    """A probe met an encoder, a frame size or a list of classes that it was not trained for."""
+
+
 class RopeMismatchError(ModelError):
     """Weights that learned with one rotary embedding met code or weights that use another."""
 

@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """One line per event for people, or one JSON object for machines."""
 
+    @field_validator("token")
+    @classmethod
+    def _is_said(cls, value: SecretStr | None) -> SecretStr | None:
+        """Take an empty token, as `PLANNER_TOKEN=` sets it, for none: it would let everybody in."""
+        return value if value is not None and value.get_secret_value() else None
+
     @field_validator("zmq_endpoint")
     @classmethod
     def _is_endpoint(cls, value: str) -> str:

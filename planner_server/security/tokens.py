@@ -97,7 +97,7 @@ class TokenRing:
         for caller, known in self._entries:  # all of them, always
             if hmac.compare_digest(digest, known):
                 found = caller
-        if found is None:
+        if found is None or not token:  # nothing is nobody's token, whatever a file lists
             given = "a wrong token" if token else "no token"
             raise PlannerError(
                 "unauthorised",

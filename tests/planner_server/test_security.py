@@ -115,7 +115,16 @@ def test_the_token_command_prints_a_line_that_the_server_reads(
 def test_a_public_door_without_a_guard_is_refused(make_settings: Settings, endpoint: str) -> None:
     with pytest.raises(StartupError, match="PLANNER_TOKEN"):
         create_app(make_settings(zmq_endpoint=endpoint))
+    with pytest.raises(StartupError, match="PLANNER_TOKEN"):
+        create_app(make_settings(zmq_endpoint=endpoint, token=""))
     create_app(make_settings(zmq_endpoint=endpoint, token="sesame"))
+
+
+def test_no_token_is_nobody_even_where_a_file_lists_an_empty_one() -> None:
+    tokens = TokenRing([entry_of("blank", "operate", "")])
+    for given in (None, ""):
+        with pytest.raises(PlannerError, match="no token"):
+            tokens.identify(given)
 
 
 def test_uvicorn_told_to_listen_to_the_world_without_a_token_does_not_start(

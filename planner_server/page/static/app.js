@@ -30,7 +30,7 @@ class Page {
     this.noticeBox = h("div", { class: "notice", role: "alert", test: "notice", hidden: true }, this.noticeText,
       h("button", { class: "quiet small", "aria-label": "Dismiss", onclick: () => { this.noticeBox.hidden = true; } }, "×"));
     document.querySelector("header").append(
-      h("a", { class: "brand", href: "#/" }, h("img", { src: "/page/icon.svg", alt: "", width: 22, height: 22 }), h("span", {}, "Planner")),
+      h("a", { class: "brand", href: "#/", "aria-label": "Planner: all robots" }, h("img", { src: "/page/icon.svg", alt: "", width: 22, height: 22 }), h("span", {}, "Planner")),
       h("nav", { "aria-label": "Views" }, ...this.tabs), this.picker,
       h("div", { class: "row head-end" }, this.connection, this.account.button, this.stop.button));
     document.querySelector("#messages").append(this.stop.status, this.noticeBox);

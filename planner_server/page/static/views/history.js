@@ -191,7 +191,7 @@ const sessionRow = (session) => {
 
 function auditTable(events, test) {
   if (!events.length) return h("p", { class: "empty" }, "Nothing was written down yet.");
-  return h("div", { class: "scroll" }, h("table", { test }, heads("When", "Who", "What", "Detail", "Obeyed"),
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Events" }, h("table", { test }, heads("When", "Who", "What", "Detail", "Obeyed"),
     h("tbody", {}, ...events.map((event) => h("tr", { "data-kind": event.kind },
       h("td", {}, dateAndTime(event.at)), h("td", {}, event.actor), h("td", {}, ORDERS[event.kind] ?? event.kind.replaceAll("_", " ")),
       h("td", {}, event.session_id ? h("code", {}, event.session_id.slice(0, 6)) : null, ` ${event.detail}`),
