@@ -6,6 +6,8 @@ Letters in shapes: T rows, H and W pixels, N tokens, D channels.
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from training.windows import check_strides
 SEED: Final = 864_200
 """Of the simulated runs; trainings use small seeds."""
 
+_TERMINATED: Final = 128 + signal.SIGTERM
 _HELD_OUT: Final = 0.3
 _FEWEST = 2
 _SHORTEST = 3
@@ -95,10 +98,10 @@ def simulated_runs(folder: Path, episodes: int, period_s: float, max_step_m: flo
     """Simulate runs into a folder, or find them there; return the folder.
 
     Raises:
-        DataError: The simulator is not installed.
-        SimulationError: The folder holds something else.
+        DataError: The simulator is not installed, or the folder holds something else.
     """
     try:
+        from simulation.errors import SimulationError
         from simulation.generate import generate
         from simulation.recipe import Recipe
     except ModuleNotFoundError as error:
@@ -106,7 +109,14 @@ def simulated_runs(folder: Path, episodes: int, period_s: float, max_step_m: flo
             f"the simulator needs {error.name}; install vjepa-planner[sim], or pass --data RECORDINGS"
         ) from error
     recipe = Recipe(episodes=episodes, seed=SEED, control_period_s=period_s, max_step_m=max_step_m)
-    generate(folder, recipe)
+    # An exception unwinds the pool; the default of SIGTERM would leave its workers writing on.
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_TERMINATED))
+    try:
+        generate(folder, recipe)
+    except SimulationError as error:
+        raise DataError(str(error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return folder
 
 

@@ -97,7 +97,7 @@ def segment_rows(
     if length < 1:
         raise DataError("it has no frames")
     step = _frame_step(length, video_fps, clips)
-    span = (clips.frames - 1) * step + 1
+    span = clips.frames * step
     part = length // clips.segments
     if part >= span:
         starts = np.arange(clips.segments) * part
@@ -108,7 +108,9 @@ def segment_rows(
         starts = np.linspace(0, last, clips.segments).astype(np.int64)
         if rng is not None and clips.segments == 1:
             starts = rng.integers(0, last + 1, 1)
-    rows = starts[:, None] + np.arange(clips.frames) * step
+    # As published: spread from the first frame of the span to the one after its end, which is cut back.
+    within = np.linspace(0, span, clips.frames).astype(np.int64).clip(max=span - 1)
+    rows = starts[:, None] + within
     chosen: NDArray[np.int64] = np.minimum(rows, length - 1).astype(np.int64)
     return chosen
 
