@@ -351,6 +351,7 @@ def test_the_space_bar_stops_a_moving_arm_and_the_past_keeps_the_recording(
     robot = cell.robot
     page, witness = open_page(cell.server.url, f"/#/session/{session}")
     expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
+    until(lambda: cell.sessions()[session]["plans"] > 2)  # a past that can be looked through
     cell.send_away()
     page.keyboard.press("Space")
     expect(page.get_by_test_id("stop-status")).to_have_attribute("data-state", "acknowledged")

@@ -172,7 +172,7 @@ def run_server() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def server(make_settings: Callable[..., Settings]) -> Iterator[Address]:
     """A fast server in this process that the tests of this package share."""
-    with serving(make_settings()) as address:
+    with serving(make_settings(max_sessions=4096)) as address:  # nobody here deletes what it made
         yield address
 
 

@@ -1,8 +1,9 @@
 """The control loop against a scripted server: whatever the server does, the arm holds or stops."""
 
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,15 @@ def test_an_arm_that_fails_is_stopped_and_the_error_told(stand_in: Any) -> None:
     assert arm.names()[-1] == "stop"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl+C interrupts, also where this was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_stops_the_arm_even_while_waiting_for_the_server(stand_in: Any) -> None:
     def interrupt(observe: Observe, send: Send) -> None:
         import _thread
