@@ -52,16 +52,20 @@ try_client() {
   install_into client
   "$work/venv-client/bin/robot-client" --version
   "$work/venv-client/bin/robot-client" run --help >/dev/null
-  # The robot's machine stays light.
-  ! "$work/venv-client/bin/python" -c 'import torch' 2>/dev/null
-  ! "$work/venv-client/bin/python" -c 'import mujoco' 2>/dev/null
+  for heavy in torch mujoco; do # the robot's machine stays light
+    if "$work/venv-client/bin/python" -c "import $heavy" 2>/dev/null; then
+      echo "client: brings $heavy along" >&2
+      exit 1
+    fi
+  done
 }
 
 try_sim() {
   install_into sim
-  "$work/venv-sim/bin/python" -c 'from simulation.stepper import OfflineWorkcell
+  # From elsewhere, so that what was installed is tried and not the sources beside it.
+  (cd / && "$work/venv-sim/bin/python" -c 'from simulation.stepper import OfflineWorkcell
 from simulation.tasks import make_task
-assert OfflineWorkcell(make_task("reach", 0).variation).render().std() > 10'
+assert OfflineWorkcell(make_task("reach", 0).variation).render().std() > 10')
 }
 
 for image in "${@:-server client sim}"; do

@@ -70,7 +70,8 @@ def claim(output: Path, recipe: Recipe) -> None:
     if note.is_file():
         found = json.loads(note.read_text())
         asked = recipe.model_dump(mode="json")
-        if found != asked:
+        # As texts: motions are drawn by their place in the recipe, so their order belongs to it.
+        if json.dumps(found) != json.dumps(asked):
             raise OutputExistsError(
                 f"{output} holds a data set made with {found}, not {asked}; "
                 "give the same recipe to continue it, or another folder"

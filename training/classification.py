@@ -73,6 +73,7 @@ class LoadedProbe:
         outputs: Number of classes for every question.
         config: How it is asked.
         classes: Their names, where the probe brings them.
+        img_size_px: Side of the frames that its encoder learned from, where it is known.
     """
 
     source: str
@@ -81,6 +82,7 @@ class LoadedProbe:
     outputs: tuple[int, ...]
     config: InferenceConfig
     classes: Classes | None
+    img_size_px: int | None = None
 
 
 def load_probe(config: InferenceConfig) -> LoadedProbe:
@@ -120,10 +122,11 @@ def check_fit(loaded: LoadedProbe, encoder: EncoderConfig) -> int:
             f"{loaded.source} was trained on tokens of {loaded.width} channels, the encoder gives "
             f"{encoder.embed_dim}; use the encoder that it was trained with"
         )
-    wanted, own = loaded.config.clips.resolution, encoder.img_size[0]
+    # A published configuration names the resolution of the encoder that it belongs to.
+    wanted, own = loaded.img_size_px or loaded.config.clips.resolution, encoder.img_size[0]
     if wanted is not None and wanted != own:
         raise ProbeMismatchError(
-            f"{loaded.source} was trained on frames of {wanted} px, the encoder learned from {own} px; "
+            f"{loaded.source} was trained with an encoder of {wanted} px, this one learned from {own} px; "
             "use the encoder that it was trained with"
         )
     return loaded.config.clips.side_px(encoder)
@@ -255,7 +258,9 @@ def _from_folder(config: InferenceConfig) -> LoadedProbe:
     clips = ClipConfig.model_validate(description["clips"])
     own = config.model_copy(update={"clips": clips, "out_layers": description["out_layers"]})
     classes = {question: tuple(map(str, each)) for question, each in names.items()}
-    return LoadedProbe(str(folder), network.eval(), width, outputs, own, classes)
+    return LoadedProbe(
+        str(folder), network.eval(), width, outputs, own, classes, description.get("img_size_px")
+    )
 
 
 def _parse(text: str) -> dict[str, tuple[str, ...]]:

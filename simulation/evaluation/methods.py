@@ -31,7 +31,7 @@ class Method:
         label: In tables.
         policy: `package.module:factory?option=value`.
         schedule: Name of one of `SCHEDULES`.
-        group: `quick` baselines cost nothing and are always run.
+        group: `quick` baselines cost nothing and are run by default.
         sees_truth: Whether it is made with the task and the simulator.
         takes_model: Whether it has an option `model`, the world model to use.
     """

@@ -144,7 +144,7 @@ def test_probes_of_the_future_name_verb_noun_and_action(tmp_path, video, capsys)
     [
         (lambda t: names_file(t / "names.txt", NAMES[:-1]), "5 names for label, the probe has 6"),
         (lambda t: save_encoder(VisionTransformer(wide()), t / "encoder"), "48 channels, the encoder gives 96"),
-        (lambda t: save_encoder(VisionTransformer(large()), t / "encoder"), "32 px, the encoder learned from 64"),
+        (lambda t: save_encoder(VisionTransformer(large()), t / "encoder"), "32 px, this one learned from 64"),
         (lambda t: (t / "probe.yaml").write_text("num_heads: 4\noutputs: [174]\n"), r"\[6\] classes"),
         (lambda t: (t / "probe.yaml").write_text("num_heads: 5\n"), "do not make 5 attention heads"),
         (lambda t: (t / "clip.mp4").write_bytes(b"no video"), "clip.mp4 is not a video"),
@@ -239,3 +239,26 @@ def test_the_folder_of_a_probe_run_brings_clips_and_classes(
         shares = probe(torch.cat(encoder.levels(view, [0, 1]), dim=1))[0].softmax(-1)
     for name, share in zip(NAMES, shares.tolist(), strict=True):
         assert answer[name] == pytest.approx(share, abs=1e-4)
+
+
+def test_a_probe_of_ones_own_is_refused_with_an_encoder_of_another_frame_size(
+    tmp_path, encoder, probe, video, capsys
+):
+    description = {
+        "probe": {
+            "kind": "attentive",
+            "depth": 2,
+            "num_heads": 4,
+            "mlp_ratio": 4.0,
+            "embed_dim": 48,
+        },
+        "outputs": {"label": len(NAMES)},
+        "classes": NAMES,
+        "clips": ClipConfig(frames=4).model_dump(mode="json"),
+        "out_layers": [0, 1],
+        "img_size_px": 64,
+    }
+    write_run_folder(tmp_path / "run", probe.state_dict(), description)
+    arguments = ["classify", str(video), "--probe", str(tmp_path / "run")]
+    assert main([*arguments, "--encoder", str(tmp_path / "encoder")]) == 1
+    assert "an encoder of 64 px" in capsys.readouterr().err

@@ -2,8 +2,8 @@
 
 It looks at simulated runs, or at recordings, and tells how well the robot's state can be read out of the
 tokens, whether these tell anything apart over space and time, how far ahead the world model sees, whether it
-notices spliced videos, and whether the energy that plans follow says how far the goal is. Every number stands
-beside the same network with random weights, and beside the pixels.
+notices spliced videos, and whether the energy that plans follow says how far the goal is. Where it means
+something, a number stands beside the same network with random weights, or beside the pixels.
 """
 
 from __future__ import annotations

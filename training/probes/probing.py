@@ -260,6 +260,7 @@ class Probing(Training[ProbeBatch]):
             "clips": recipe.clips.model_dump(mode="json"),
             "out_layers": encoder.out_layers,
             "side_px": recipe.clips.side_px(encoder.network.config),
+            "img_size_px": encoder.network.config.img_size[0],
             "encoder": {"source": str(recipe.encoder_from), "sha256": encoder.sha256()},
             "metadata": {
                 **metadata,
