@@ -75,7 +75,8 @@ class Adoption:
                 self.streams.end(session_id)
             elif revision > session.revision:
                 stored = await asyncio.to_thread(self.archive.find_session, session_id, self.idle_s)
-                if stored is not None:
+                # An order given here meanwhile is newer than what was read.
+                if stored is not None and stored.revision > session.revision:
                     _update(session, stored)
 
     def _take_up(self, stored: StoredSession) -> bool:

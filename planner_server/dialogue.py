@@ -91,11 +91,14 @@ class Dialogue:
     # Unasked ------------------------------------------------------------------------------------
 
     def tell_order(self, session: Session) -> bool:
-        """Tell a robot what an operator wants, again until it has obeyed; returns whether one is there."""
+        """Tell a robot what an operator wants, again until it has obeyed; returns whether one is there.
+
+        One that has been silent for a moment is there: its arm may move all the same.
+        """
         order, holder = session.order(), self._peers.holder(session.id)
         if order is not None and holder is not None:
             self._tell(holder.sender, order)
-        return self._peers.is_present(session.id)
+        return holder is not None
 
     def farewells(self) -> Iterator[tuple[Sender, Closing]]:
         """Yield what every robot is told when the server ends."""

@@ -5,6 +5,7 @@ Episodes are folders as the robot client and DROID leave them. Nothing outside t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zipfile
@@ -75,11 +76,12 @@ def list_episodes(root: Path) -> tuple[list[RecordedEpisode], list[ReplayReport]
     root = root.resolve()
     episodes, replays = [], []
     for folder, files in _folders(root):
-        if _is_episode(files):
-            episodes.append(_describe(root, folder, files))
-        else:
-            made_at = (folder / REPORT_FILE).stat().st_mtime
-            replays.append(ReplayReport(folder.relative_to(root).as_posix(), made_at))
+        with contextlib.suppress(OSError):  # a folder that goes while it is looked at
+            if _is_episode(files):
+                episodes.append(_describe(root, folder, files))
+            else:
+                made_at = (folder / REPORT_FILE).stat().st_mtime
+                replays.append(ReplayReport(folder.relative_to(root).as_posix(), made_at))
     episodes.sort(key=lambda episode: (-episode.recorded_at, episode.name))
     replays.sort(key=lambda report: (-report.made_at, report.name))
     return episodes, replays
@@ -117,7 +119,7 @@ def zip_episode(episode: RecordedEpisode) -> Iterator[bytes]:
         PlannerError: `too_large`; before the first piece.
     """
     files = list(_files(episode.path))
-    size = sum(path.stat().st_size for path in files)
+    size = sum(map(_size, files))
     if len(files) > _MOST_FILES or size > _LARGEST_DOWNLOAD_BYTES:
         raise PlannerError(
             "too_large",
@@ -133,10 +135,15 @@ def _zipped(folder: Path, files: list[Path]) -> Iterator[bytes]:
         outlet, "w", zipfile.ZIP_STORED
     ) as archive:  # films are compressed already
         for path in files:
-            entry = zipfile.ZipInfo.from_file(path, f"{folder.name}/{path.relative_to(folder)}")
+            name = f"{folder.name}/{path.relative_to(folder)}"
+            try:
+                entry = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+                source = path.open("rb")
+            except OSError:
+                continue  # a draft that has been replaced since
             left = entry.file_size
             # What is still being written grows; the entry has what was there in the beginning.
-            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+            with source, archive.open(entry, "w", force_zip64=True) as target:
                 while left > 0 and (piece := source.read(min(left, _CHUNK_BYTES))):
                     target.write(piece)
                     left -= len(piece)
@@ -204,6 +211,14 @@ def _unknown(name: str, what: str = "episode") -> PlannerError:
     )
 
 
+def _size(path: Path) -> int:
+    """Return a file's size, 0 where it is gone: a robot that records renames its drafts."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _is_episode(files: list[str]) -> bool:
     return any(name in _SIGNS or _is_metadata(name) for name in files)
 
@@ -232,7 +247,7 @@ def _describe(root: Path, folder: Path, files: list[str]) -> RecordedEpisode:
         success=success if isinstance(success, bool) else None,
         headline=str(summary.get("headline") or ""),
         session_id=session_id if isinstance(session_id, str) else None,
-        size_bytes=sum(path.stat().st_size for path in _files(folder)),
+        size_bytes=sum(map(_size, _files(folder))),
         has_report=REPORT_FILE in files,
     )
 

@@ -119,7 +119,7 @@ def _opened(root: Path, name: str) -> Iterator[Episode]:
     try:
         with open_episode(f"{folder}#{number}" if number else folder) as episode:
             yield episode
-    except (TrajectoryError, OSError, ValueError) as error:
+    except (TrajectoryError, OSError, ValueError, IndexError) as error:
         raise PlannerError(
             "invalid_request", f"episode {name[:200]!r} cannot be read: {error}"
         ) from error

@@ -104,11 +104,6 @@ class Peers:
         """Return the connection that holds a session."""
         return self._peers.get(self._holders.get(session_id, ""))
 
-    def is_present(self, session_id: str) -> bool:
-        """Whether a session's robot was heard a moment ago."""
-        holder = self.holder(session_id)
-        return holder is not None and self._clock() - holder.heard_s < TAKE_OVER_AFTER_S
-
     def check_holds(self, peer: Peer, session_id: str) -> None:
         """Refuse a connection that speaks about a session that it does not hold.
 

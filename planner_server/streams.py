@@ -84,15 +84,23 @@ class Streams:
         Raises:
             PlannerError: `busy` or `shutting_down`.
         """
+        self.check_room()
+        listener = Listener() if listener is None else listener
+        self._listeners.setdefault(session_id, set()).add(listener)
+        return listener
+
+    def check_room(self, count: int = 1) -> None:
+        """Refuse what `listen` would refuse: before an answer begins, which cannot turn into an error.
+
+        Raises:
+            PlannerError: `busy` or `shutting_down`.
+        """
         if self._is_closed:
             raise PlannerError(
                 "shutting_down", "the server is stopping; listen again when it is back"
             )
-        if len(self) >= self._most:
-            raise PlannerError("busy", f"{self._most} streams are open already; close one of them")
-        listener = Listener() if listener is None else listener
-        self._listeners.setdefault(session_id, set()).add(listener)
-        return listener
+        if len(self) + count > self._most:
+            raise PlannerError("busy", f"{self._most} streams are open at most; close some of them")
 
     def leave(self, session_id: str, listener: Listener) -> None:
         """Stop listening."""

@@ -67,7 +67,7 @@ class Execution:
         if not self.is_moving_allowed or action == "hold":
             return
         inquiry = self.motion.inquiry
-        while inquiry.link.client.orders.state == "paused":
+        while inquiry.link.client.orders.state != "running":
             with contextlib.suppress(NoPlanError):  # it says that a lost server is back: wait on
                 inquiry.wait_while_paused()
         self.motion.move_gripper(action)

@@ -144,7 +144,7 @@ class Inquiry:
             PatienceLostError: It is gone for good.
         """
         client = self.link.client
-        while client.orders.state == "paused":
+        while client.orders.state != "running":  # a stop that was missed is repeated, and ends this
             client.listen(self.period_s)
             if client.silence_s() > max(_SILENT_S, self.period_s):
                 self.miss("the session is paused and the server is silent")
@@ -211,7 +211,8 @@ class Inquiry:
             logger.warning("%s", error)
             return
         except ServerRefusedError as error:
-            if error.code in _OVER:
+            # An unknown session comes out only where it was paused or stopped: nothing may move then.
+            if error.code in (*_OVER, "unknown_session"):
                 raise PatienceLostError(f"the server refused: {error}") from error
             logger.warning("%s", error)
             return

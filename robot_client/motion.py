@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.02
 _SETTLE_PERIODS, _SETTLE_S = 3, 20.0  # beyond its period a motion may take the longer of the two
 _RESTED_S, _CREPT_M = 1.5, 5e-4
+_REACH_M = 0.1  # what a turn moves at the fingertips, per radian
 _FRESH_FRAME_TIMEOUT_S = 0.5  # several frames of a slow camera
 
 
@@ -146,11 +147,15 @@ class Motion:
             self._check_path(pose, start, target)
             if reason is None and (reason := self._cut(period_s, orders)) is not None:
                 self.inquiry.on_event(Event("cut short", reason))
-            left_m = _left(pose, target)[0]
+            left_m, left_rad = _left(pose, target)
             if now >= end:
                 is_moving = self.arm.is_moving()  # raises where it has stopped itself
                 is_due = reason is not None or left_m <= self.limits.max_miss_m
-                if (is_due and not is_moving) or progress.is_over(left_m):
+                if is_due and not is_moving:
+                    return reason
+                if progress.is_over(left_m + _REACH_M * left_rad):
+                    if is_moving:
+                        self.arm.hold()
                     return reason
             self.inquiry.listen(_POLL_S if now >= end else min(end - now, _POLL_S))
         self.arm.hold()

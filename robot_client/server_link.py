@@ -46,13 +46,16 @@ class ServerLink:
     def recover(self) -> Welcome:
         """Take the session up again; where the server has forgotten it, open another.
 
+        A session that was not running when it was lost is not replaced: another one would begin
+        running, and nobody had said so.
+
         Raises:
             ServerUnreachableError, ServerRefusedError: The server is still not there.
         """
         try:
             return self.client.reconnect()
         except ServerRefusedError as error:
-            if error.code != "unknown_session":
+            if error.code != "unknown_session" or self.client.orders.state != "running":
                 raise
             logger.warning("the server has forgotten the session; opening another")
             return self.open()

@@ -70,6 +70,7 @@ async def stream(parts: Running, _: Observer, sessions: _Names) -> StreamingResp
     """Follow several sessions over one connection: the events of each, with `session` in their data."""
     names = list(dict.fromkeys(sessions))
     first = [(name, await _described(parts, name)) for name in names]
+    parts.service.streams.check_room(len(names))
     return StreamingResponse(
         follow(parts.service.streams, first),
         media_type="text/event-stream",

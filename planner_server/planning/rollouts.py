@@ -133,11 +133,10 @@ class RolloutEngine:
             torch.OutOfMemoryError: Not even one rollout fits into memory.
         """
         dynamics = self._exact if exact else self.dynamics
-        begun_s = time.monotonic()
         batches: list[Evaluated] = []
         start = 0
         with _without_gradients(actions):
-            while size := self._next_size(actions, start, begun_s, deadline_s):
+            while size := self._next_size(actions, start, deadline_s):
                 measurement = self.throughput.begin(actions.shape[2], actions.device)
                 work = partial(
                     self._imagine, dynamics, context, score=score, keep_tokens=keep_tokens
@@ -149,9 +148,7 @@ class RolloutEngine:
                 start += size
             return _joined(batches, dim=1) if batches else _nothing(actions)
 
-    def _next_size(
-        self, actions: Tensor, start: int, begun_s: float, deadline_s: float | None
-    ) -> int:
+    def _next_size(self, actions: Tensor, start: int, deadline_s: float | None) -> int:
         """Return how many candidates of every problem the next batch has; 0: it is over."""
         problems, candidates, horizon = actions.shape[:3]
         on_cuda = actions.device.type == "cuda"
@@ -159,11 +156,11 @@ class RolloutEngine:
         size = min(max(size, 1), candidates - start)
         if deadline_s is None:
             return size
-        # What is queued on a GPU has not been worked off when the clock is read: count it instead.
-        remaining_s = deadline_s - (begun_s if on_cuda else time.monotonic())
+        # What is queued on a GPU, by this round or those before it, has to be worked off first.
+        remaining_s = deadline_s - time.monotonic() - self.throughput.queued_s()
         fitting = self.throughput.affordable(horizon, remaining_s)
         if fitting is not None:
-            size = min(size, fitting // problems - (start if on_cuda else 0))
+            size = min(size, fitting // problems)
         return max(size, 0) if remaining_s > 0 else 0
 
     def _groups(self, actions: Tensor) -> list[slice]:

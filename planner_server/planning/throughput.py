@@ -121,6 +121,12 @@ class Throughput:
         fixed_s, each_s = parts_s
         return max(0, int((_MARGIN * remaining_s - fixed_s) / each_s))
 
+    def queued_s(self) -> float:
+        """Return the time that what is queued on a GPU will take still, about [s]; 0 on a CPU."""
+        self._collect()
+        waiting = [self.seconds(horizon, rollouts) for _, _, horizon, rollouts in self._pending]
+        return sum(seconds for seconds in waiting if seconds is not None)
+
     def _parts_s(self, horizon: int) -> tuple[float, float] | None:
         self._collect()
         if not self._costs:

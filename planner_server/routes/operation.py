@@ -103,6 +103,7 @@ async def stream(parts: Running, _: Observer, session_id: SessionId) -> Streamin
     service = parts.service
     session = await service.find_session(session_id)
     first = describe(parts, session).model_dump(mode="json")
+    service.streams.check_room()
     return StreamingResponse(
         _follow(service, session.id, first),
         media_type="text/event-stream",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
 
+from planner_server.errors import PlannerError
 from planner_server.orders import GivenOrder, wait_until_settled
 from planner_server.questions import OrderJson
 from planner_server.routes.access import Observer, Operator, Service
@@ -20,6 +23,9 @@ from planner_server.sessions import STOPPED, Session
 router = APIRouter(prefix="/v1", tags=["operation"])
 
 _WAIT_S = 1.0
+_MOST_ELSEWHERE = 10_000
+
+logger = logging.getLogger(__name__)
 
 
 class StoppedSession(BaseModel):
@@ -83,10 +89,21 @@ async def _elsewhere(service: PlannerService, known: set[str]) -> list[Session]:
     """Return the sessions whose robots other replicas talk to; these learn of the order from the database."""
     if not service.archive.is_shared:
         return []
-    stored = await asyncio.to_thread(
-        service.archive.open_sessions, service.idle_s, service.sessions.room
-    )
-    return [await service.find_session(each.id) for each in stored if each.id not in known]
+    try:
+        stored = await asyncio.to_thread(
+            service.archive.open_sessions, service.idle_s, _MOST_ELSEWHERE
+        )
+    except SQLAlchemyError:
+        logger.exception("the robots of other replicas are not known, and not stopped")
+        return []
+    found = []
+    for each in stored:
+        if each.id not in known:
+            try:
+                found.append(await service.find_session(each.id))
+            except PlannerError as error:  # one that cannot be had must not keep the others going
+                logger.error("session %s is not stopped: %s", each.id, error.message)
+    return found
 
 
 def _describe(order: GivenOrder) -> StoppedSession:

@@ -161,6 +161,32 @@ def test_a_batch_costs_a_fixed_time_and_a_time_per_rollout() -> None:
     assert throughput.seconds(1, 2) == pytest.approx(0.004, rel=0.3)
     assert throughput.affordable(1, 0.1) == pytest.approx((0.09 - 0.002) / 0.001, rel=0.05)
     assert throughput.affordable(1, 0.0005) == 0
+
+
+class GpuEvent:
+    """Stands for a CUDA event, which only a GPU has."""
+
+    def __init__(self) -> None:
+        self.has_come = False
+
+    def query(self) -> bool:
+        return self.has_come
+
+    def elapsed_time(self, other: "GpuEvent") -> float:
+        return 42.0
+
+
+def test_what_is_queued_on_a_gpu_counts_until_it_has_come_by() -> None:
+    throughput = learned([(32, 0.034), (16, 0.018), (32, 0.034)])
+    assert throughput.queued_s() == 0.0
+    first, second = GpuEvent(), GpuEvent()
+    for event in (first, second):
+        throughput._pending.append((GpuEvent(), event, 1, 32))
+    assert throughput.queued_s() == pytest.approx(0.068, rel=0.05)
+    first.has_come = True
+    assert 0.0 < throughput.queued_s() < 0.06
+    second.has_come = True
+    assert throughput.queued_s() == 0.0
     assert throughput.affordable(1, -1.0) == 0
 
 

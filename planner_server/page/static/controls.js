@@ -46,6 +46,7 @@ function told(session, isObeyed) {
   if (!isObeyed) return "waiting for the robot";
   const { order } = session;
   if (!order || !Number.isFinite(order.afterMs)) return "obeyed";
+  if (order.arm === "unknown") return "answered, but its arm is unknown: look at it";
   const standing = Number.isFinite(order.standingMs) ? `, standing after ${milliseconds(order.standingMs)}` : "";
   return `obeyed after ${milliseconds(order.afterMs)}${standing}`;
 }

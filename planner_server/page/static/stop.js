@@ -39,7 +39,8 @@ export class StopAll {
 
   report({ sessions, obeyed_ms: obeyedMs, standing_ms: standingMs }, waitedMs) {
     const robots = sessions.filter((session) => session.is_connected);
-    const obeyed = robots.filter((session) => session.is_obeyed);
+    // An answer alone is not enough: the arm has to stand, and be known to.
+    const obeyed = robots.filter((session) => session.arm === "standing");
     const idle = sessions.length - robots.length;
     const rest = idle ? ` ${count(idle, "session")} without a robot ${idle === 1 ? "is" : "are"} stopped too.` : "";
     if (!robots.length) {
@@ -49,7 +50,7 @@ export class StopAll {
     const standing = standingMs === null || standingMs === undefined ? "" : `, standing after ${milliseconds(standingMs)}`;
     const text = `${obeyed.length} of ${count(robots.length, "robot")} stopped after ${milliseconds(obeyedMs ?? waitedMs)}${standing}.`;
     if (obeyed.length === robots.length) this.say("acknowledged", text + rest);
-    else this.say("partly", `${text} ${robots.length - obeyed.length} did not answer: use the button beside the arm.`);
+    else this.say("partly", `${text} ${robots.length - obeyed.length} did not report an arm at rest: use the button beside the arm.`);
   }
 
   say(state, text) {
