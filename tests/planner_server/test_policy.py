@@ -1,5 +1,6 @@
 """The served model as a policy of closed-loop benchmarks."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from models.decoder import DecoderConfig, PixelDecoder, save_decoder
 from models.model_folder import save_world_model
 from planner_server.errors import StartupError
 from planner_server.policy import served, token_energy
+from simulation.tasks import make_task
 
 STATE = np.array([0.5, 0.0, 0.3, np.pi, 0.0, 0.0, 0.0])
 RNG = np.random.default_rng(0)
@@ -71,11 +73,11 @@ def test_what_cannot_be_made_is_refused_with_the_reason(options, said):
         served(**options)
 
 
-def test_futures_are_drawn_where_the_model_has_a_decoder(policy, tmp_path):
+def test_futures_are_drawn_where_the_model_has_a_decoder(tmp_path):
     actions = np.zeros((3, 7))
-    assert policy.imagine(FRAME, STATE, actions) is None
     model = load_world_model(policy_model())
     save_world_model(model, tmp_path)
+    assert served(model=str(tmp_path)).imagine(FRAME, STATE, actions) is None
     encoder = model.config.encoder
     config = DecoderConfig(
         embed_dim=encoder.embed_dim,
@@ -90,6 +92,13 @@ def test_futures_are_drawn_where_the_model_has_a_decoder(policy, tmp_path):
     assert pictures.dtype == np.uint8
     assert pictures.shape[1:] == (*encoder.img_size, 3)
     assert 1 <= len(pictures) <= 3
+
+
+def test_the_shipped_model_draws_a_frame_much_as_it_is(policy):
+    frame = make_task("reach", 900_001).sub_goals[0].image
+    (drawn,) = policy.imagine(frame, STATE, np.zeros((1, 7)))
+    seen = cv2.resize(frame, drawn.shape[1::-1], interpolation=cv2.INTER_AREA).astype(float)
+    assert np.abs(drawn - seen).mean() < 0.5 * np.abs(seen - seen.mean((0, 1))).mean()
 
 
 def policy_model():
