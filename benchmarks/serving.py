@@ -74,7 +74,7 @@ class Effort:
     duration_s: float
 
 
-FULL = Effort(trips=1000, probes=500, robots=32, settle_s=60.0, duration_s=180.0)
+FULL = Effort(trips=1000, probes=500, robots=32, settle_s=180.0, duration_s=90.0)
 QUICK = Effort(trips=20, probes=20, robots=4, settle_s=1.0, duration_s=3.0)
 
 
