@@ -210,11 +210,9 @@ def test_all_six_published_probes_have_a_configuration():
     assert len(list(CONFIGS.glob("*.yaml"))) == 6
 
 
-def test_the_folder_of_a_probe_run_brings_clips_and_classes(
-    tmp_path, encoder, probe, video, capsys
-):
-    clips = ClipConfig(frames=4, frame_step=2, geometry="centre_square")
-    description = {
+def description_of(clips, **more):
+    """What a probe run writes about itself."""
+    return {
         "probe": {
             "kind": "attentive",
             "depth": 2,
@@ -226,8 +224,15 @@ def test_the_folder_of_a_probe_run_brings_clips_and_classes(
         "classes": NAMES,
         "clips": clips.model_dump(mode="json"),
         "out_layers": [0, 1],
+        **more,
     }
-    write_run_folder(tmp_path / "run", probe.state_dict(), description)
+
+
+def test_the_folder_of_a_probe_run_brings_clips_and_classes(
+    tmp_path, encoder, probe, video, capsys
+):
+    clips = ClipConfig(frames=4, frame_step=2, geometry="centre_square")
+    write_run_folder(tmp_path / "run", probe.state_dict(), description_of(clips))
     arguments = ["classify", str(video), "--probe", str(tmp_path / "run")]
     assert main([*arguments, "--encoder", str(tmp_path / "encoder"), "--json", "--top", "6"]) == 0
     answer = dict(json.loads(capsys.readouterr().out.strip().splitlines()[-1])["label"])
@@ -244,20 +249,7 @@ def test_the_folder_of_a_probe_run_brings_clips_and_classes(
 def test_a_probe_of_ones_own_is_refused_with_an_encoder_of_another_frame_size(
     tmp_path, encoder, probe, video, capsys
 ):
-    description = {
-        "probe": {
-            "kind": "attentive",
-            "depth": 2,
-            "num_heads": 4,
-            "mlp_ratio": 4.0,
-            "embed_dim": 48,
-        },
-        "outputs": {"label": len(NAMES)},
-        "classes": NAMES,
-        "clips": ClipConfig(frames=4).model_dump(mode="json"),
-        "out_layers": [0, 1],
-        "img_size_px": 64,
-    }
+    description = description_of(ClipConfig(frames=4), img_size_px=64)
     write_run_folder(tmp_path / "run", probe.state_dict(), description)
     arguments = ["classify", str(video), "--probe", str(tmp_path / "run")]
     assert main([*arguments, "--encoder", str(tmp_path / "encoder")]) == 1

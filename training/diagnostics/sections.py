@@ -53,7 +53,25 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _all(card: ReportCard) -> Iterator[Section]:
-    yield Section(
+    for describe in (_readouts, _collapse, _changes, _drift, _future, _surprise):
+        yield describe(card)
+    yield _correlations(
+        "recorded",
+        "Does the energy tell the distance, in recorded runs?",
+        "pairs of rows of one run",
+        card.recorded,
+    )
+    if card.landscape is not None:
+        yield _correlations(
+            "landscape",
+            "Does the energy tell the distance, in simulation?",
+            f"places along the axes around {card.landscape.goals} goals, the hand alone moved",
+            card.landscape.correlations,
+        )
+
+
+def _readouts(card: ReportCard) -> Section:
+    return Section(
         "readouts",
         "How well can the state be read out?",
         f"Error of the flange's position on {card.judged} runs that regressors did not learn from, and of the "
@@ -69,7 +87,10 @@ def _all(card: ReportCard) -> Iterator[Section]:
             for each in card.readouts
         ],
     )
-    yield Section(
+
+
+def _collapse(card: ReportCard) -> Section:
+    return Section(
         "collapse",
         "Do tokens tell things apart?",
         "Spread of a channel (1: nothing is shared), directions in use, and how much the tokens of a clip change "
@@ -87,7 +108,10 @@ def _all(card: ReportCard) -> Iterator[Section]:
             for each in card.collapse
         ],
     )
-    yield Section(
+
+
+def _changes(card: ReportCard) -> Section:
+    return Section(
         "changes",
         "Do tokens rest where the arm rests?",
         f"Mean absolute change from row to row where the flange moves {100 * MOVING_M:g} cm or more, and where it "
@@ -103,14 +127,20 @@ def _all(card: ReportCard) -> Iterator[Section]:
             for each in card.changes
         ],
     )
-    yield Section(
+
+
+def _drift(card: ReportCard) -> Section:
+    return Section(
         "drift",
         "Does a scene stay as it is when nothing is done?",
         "The world model imagines doing nothing; mean absolute difference from the present tokens.",
         ("control periods", "drift", "interval"),
         [(str(each.steps), *_cells(each.error, 1, 4)) for each in card.drift],
     )
-    yield Section(
+
+
+def _future(card: ReportCard) -> Section:
+    return Section(
         "future",
         "How far ahead does the model see?",
         "Mean absolute error of predicted tokens, recorded actions imagined; 'copy' repeats the last frame, "
@@ -128,7 +158,10 @@ def _all(card: ReportCard) -> Iterator[Section]:
             for each in card.future
         ],
     )
-    yield Section(
+
+
+def _surprise(card: ReportCard) -> Section:
+    return Section(
         "surprise",
         "Does it notice what cannot have happened?",
         "The arm goes on as recorded; the camera shows another moment of the run (jump), the same picture again "
@@ -147,19 +180,6 @@ def _all(card: ReportCard) -> Iterator[Section]:
             for each in card.detections
         ],
     )
-    yield _correlations(
-        "recorded",
-        "Does the energy tell the distance, in recorded runs?",
-        "pairs of rows of one run",
-        card.recorded,
-    )
-    if card.landscape is not None:
-        yield _correlations(
-            "landscape",
-            "Does the energy tell the distance, in simulation?",
-            f"places along the axes around {card.landscape.goals} goals, the hand alone moved",
-            card.landscape.correlations,
-        )
 
 
 def _correlations(key: str, title: str, what: str, found: Sequence[Correlation]) -> Section:
