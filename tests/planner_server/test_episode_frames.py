@@ -76,6 +76,7 @@ def test_a_frame_of_what_a_robot_recorded_is_a_goal_and_is_planned_for(
         (f"{NAME}#x", 0, None, "not_found"),
         (f"{NAME}#/../../etc#0", 0, None, "not_found"),
         (f"{NAME}#::http://127.0.0.1:1/x#0", 0, None, "not_found"),
+        (f"{NAME}#99", 0, None, "invalid_request"),
         (NAME, 99, None, "not_found"),
         (NAME, -99, None, "not_found"),
         (NAME, 0, "nobody's camera", "not_found"),

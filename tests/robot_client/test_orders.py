@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from robot_client.errors import ServerRefusedError
 from robot_client.protocol import Closing, ErrorReply, Observe, Pause, Resume, Stop
 from robot_client.records import Event
 from tests.robot_client.conftest import PERIOD_S, TASK, WatchedArm
@@ -117,6 +119,22 @@ def test_a_server_that_counts_its_orders_anew_is_obeyed(stand_in: Any) -> None:
     end, _ = run(stand_in, arm)
     assert "fire" in end.reason
     assert "move" not in arm.names()
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_a_forgotten_session_is_not_replaced_where_nothing_was_to_move(
+    stand_in: Any, state: str
+) -> None:
+    with closing(stand_in.link()) as link:
+        link.open()
+        stand_in.known_sessions.clear()
+        link.client.orders.state = state
+        with pytest.raises(ServerRefusedError) as refused:
+            link.recover()
+        assert refused.value.code == "unknown_session"
+        assert not stand_in.known_sessions  # none was made
+        link.client.orders.state = "running"
+        assert link.recover().session in stand_in.known_sessions
 
 
 def test_an_order_for_another_session_is_passed_over(stand_in: Any) -> None:
