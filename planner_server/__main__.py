@@ -11,10 +11,14 @@ from typing import TextIO
 import argcomplete
 
 from planner_server import __version__
-from planner_server.conformance import Target, run_checks
-from planner_server.scaling.capacity import simulate_from_options
-from planner_server.security.keys import make_keys
-from planner_server.security.tokens import make_token
+
+try:
+    from planner_server.conformance import Target, run_checks
+    from planner_server.scaling.capacity import simulate_from_options
+    from planner_server.security.keys import make_keys
+    from planner_server.security.tokens import make_token
+except ModuleNotFoundError as error:  # the wheel is the same on every machine, the extras are not
+    sys.exit(f"error: {error}; pip install 'vjepa-planner[server]'")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

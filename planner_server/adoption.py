@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 from planner_server.errors import PlannerError
@@ -79,6 +80,18 @@ class Adoption:
                 if stored is not None and stored.revision > session.revision:
                     _update(session, stored)
 
+    def save_use(self, within_s: float) -> None:
+        """Save when the sessions used within a time [s] were used last.
+
+        A robot that is paused only pings: its session must be found by the next process, and not be ended by a
+        replica that has not heard of it.
+        """
+        idle = {each.id: self.sessions.idle_s(each) for each in self.sessions.all()}
+        now = time.time()
+        used_at = {name: now - idle_s for name, idle_s in idle.items() if idle_s <= within_s}
+        if used_at:
+            self.archive.save_use(used_at)
+
     def _take_up(self, stored: StoredSession) -> bool:
         """Adopt a stored session; one whose options this model cannot serve stays where it is."""
         try:
@@ -90,7 +103,7 @@ class Adoption:
         _update(session, stored)
         # A robot that obeyed is told once more; one that did not hear of it must be told.
         session.acknowledged = 0 if stored.state != RUNNING else stored.order_number
-        self.sessions.adopt(session)
+        self.sessions.adopt(session, time.time() - stored.used_at)
         return True
 
 

@@ -53,6 +53,7 @@ class Dialogue:
         self._service = service
         self._tell = tell
         self._peers = Peers()
+        self._is_ending = False
 
     async def reply_to(
         self, sender: Sender, parts: list[bytes], received_s: float
@@ -101,7 +102,8 @@ class Dialogue:
         return holder is not None
 
     def farewells(self) -> Iterator[tuple[Sender, Closing]]:
-        """Yield what every robot is told when the server ends."""
+        """Yield what every robot is told when the server ends; none is greeted any more."""
+        self._is_ending = True
         for peer in self._peers:
             yield peer.sender, Closing("the server is stopping; call again when it is back")
 
@@ -151,6 +153,10 @@ class Dialogue:
 
     async def _greet(self, sender: Sender, hello: Hello, peer: Peer | None) -> Welcome:
         service = self._service
+        if self._is_ending:  # who came in now would be told nothing when the port closes
+            raise PlannerError(
+                "shutting_down", "the server is stopping; call again when it is back"
+            )
         caller = service.tokens.identify(hello.token)
         caller.require(Role.PLAN)
         session = await self._session_for(hello, peer, caller)

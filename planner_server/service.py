@@ -113,11 +113,12 @@ class PlannerService:
         """Replace a session's goals, whose images have been encoded before; returns whether they are saved.
 
         Raises:
-            PlannerError: `invalid_request`, when the rules do not fit the images.
+            PlannerError: `invalid_request`, when the rules do not fit the images; `unknown_session`.
         """
         check_goals(session.options, goals)
         for goal in goals:
             await asyncio.wrap_future(self.worker.check_goal(goal))
+        self.sessions.get(session.id)  # somebody may have ended it while its images were encoded
         session.set_goals(tuple(goals))
         saved = self.archive.save_goals(session)
         detail = " ".join(goal.sha256[:12] for goal in goals)
@@ -202,6 +203,7 @@ class PlannerService:
             index, goal = session.goal(seen.goal_index)
             request = self._request(session, seen, goal)
             planned = await asyncio.wrap_future(self.worker.observe(session.id, request))
+            session.check_running()  # an order may have come meanwhile, and nothing shall move then
         except SupersededError:
             counters.dropped += 1
             self.metrics.count_dropped()
@@ -218,7 +220,7 @@ class PlannerService:
         if planned.warnings and planned.warnings[-1].startswith("late:"):
             counters.late += 1
         is_goal_done, is_task_done = session.count_plan(
-            seen.goal_index, index, planned.plan.energy_now
+            seen.goal_index, index, goal, planned.plan.energy_now
         )
         outcome = Outcome(planned, index, is_goal_done, is_task_done)
         record = record_of(request, outcome)

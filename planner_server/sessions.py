@@ -119,23 +119,26 @@ class Session:
         self.goals, self.goal_index, self.goal_steps = goals, 0, 0
         self.revision += 1
 
-    def count_plan(self, asked: int | None, index: int, energy_now: float) -> tuple[bool, bool]:
-        """Count a plan for goal `index` and go on to the next one where the server keeps count.
+    def count_plan(
+        self, asked: int | None, index: int, goal: SubGoal, energy_now: float
+    ) -> tuple[bool, bool]:
+        """Count a plan and go on to the next goal where the server keeps count.
 
         Args:
             asked: What the client asked for; None leaves the count to the server.
-            index: The goal that was planned for.
+            index: Which goal was planned for.
+            goal: The goal itself.
             energy_now: Energy of the observed frame.
 
         Returns:
             Whether this goal is done, and whether it was the last one.
         """
-        if index >= len(self.goals):  # replaced meanwhile
+        if index >= len(self.goals) or self.goals[index] is not goal:  # replaced meanwhile
             return False, False
         if index != self.goal_index:
             self.goal_index, self.goal_steps = index, 0
         self.goal_steps += 1
-        is_done = self.goals[index].is_done(self.goal_steps, energy_now)
+        is_done = goal.is_done(self.goal_steps, energy_now)
         is_last = index == len(self.goals) - 1
         if asked is None and is_done and not is_last:
             self.goal_index, self.goal_steps = index + 1, 0
@@ -219,14 +222,14 @@ class SessionStore:
         self._sessions[session.id] = session
         return session
 
-    def adopt(self, session: Session) -> Session:
-        """Take up a session that an earlier process, or another replica, began.
+    def adopt(self, session: Session, idle_s: float) -> Session:
+        """Take up a session that an earlier process, or another replica, began, idle for so long [s] already.
 
         Raises:
             PlannerError: `too_many_sessions`.
         """
         self._make_room()
-        session.last_used_s = self._clock()
+        session.last_used_s = self._clock() - max(idle_s, 0.0)
         self._sessions[session.id] = session
         return session
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -23,7 +23,7 @@ from planner_server.housekeeping import keep_house
 from planner_server.metrics import Metrics
 from planner_server.observed_frames import FrameKeeper
 from planner_server.security.addresses import is_local_endpoint
-from planner_server.security.keys import read_keys
+from planner_server.security.keys import CurveKeys, read_keys
 from planner_server.security.rates import RateLimiter
 from planner_server.security.tokens import TokenRing, entry_of, read_tokens
 from planner_server.served_model import ServedModel, load_served_model
@@ -82,54 +82,52 @@ def known_tokens(settings: Settings) -> TokenRing:
 async def serving(settings: Settings, tokens: TokenRing) -> AsyncIterator[Parts]:
     """Run the service: worker, database, robots' door.
 
+    Whatever was begun is undone in reverse, also where the start, or another step of the end, fails.
+
     Raises:
         StartupError: One of them cannot start.
     """
     sys.setswitchinterval(_GIL_SWITCH_S)
-    worker = PlanningWorker(partial(load_served_model, settings), _worker_options(settings))
-    door, location, service = None, None, None
-    try:
-        model = await asyncio.wrap_future(worker.start())
-        keys = None
-        if settings.curve_secret_key is not None and settings.curve_clients is not None:
-            keys = read_keys(settings.curve_secret_key, settings.curve_clients)
-        door = ZmqDoor(settings.zmq_endpoint, _rates(settings.messages_per_s), keys)
-        location = Location(settings)
-        engine = await asyncio.to_thread(open_database, location.url)
-        service = _service(settings, tokens, worker, model, engine)
-        service.sessions.on_forgotten = lambda session: _forget(service, session)
+    async with AsyncExitStack() as stack:
+        service = await _open(settings, tokens, stack)
+        door = ZmqDoor(settings.zmq_endpoint, _rates(settings.messages_per_s), _keys(settings))
+        stack.push_async_callback(door.close)
         restored = await asyncio.to_thread(service.adoption.restore)
-    except BaseException:
-        worker.stop()
-        if door is not None:
-            await door.close()
-        if service is not None:
-            service.archive.close()
-        if location is not None:
-            location.release()
-        raise
-    _announce(settings, service, door, restored)
+        _announce(settings, service, door, restored)
+        _begin(service, door, stack, settings.drain_s)
+        yield Parts(
+            service,
+            GoalMaker(service, settings.episodes),
+            _rates(settings.requests_per_s),
+            _told(door.endpoint, settings.public_host),
+        )
+
+
+async def _open(settings: Settings, tokens: TokenRing, stack: AsyncExitStack) -> PlannerService:
+    """Load the model and open the database; the records of the last plans are written when it ends."""
+    worker = PlanningWorker(partial(load_served_model, settings), _worker_options(settings))
+    stack.push_async_callback(asyncio.to_thread, worker.stop)
+    model = await asyncio.wrap_future(worker.start())
+    location = Location(settings)
+    stack.callback(location.release)
+    engine = await asyncio.to_thread(open_database, location.url)
+    service = _service(settings, tokens, worker, model, engine)
+    service.sessions.on_forgotten = lambda session: _forget(service, session)
+    stack.push_async_callback(asyncio.to_thread, service.archive.close)
+    stack.push_async_callback(asyncio.to_thread, service.frames.close)
+    return service
+
+
+def _begin(service: PlannerService, door: ZmqDoor, stack: AsyncExitStack, drain_s: float) -> None:
+    """Let robots in. At the end they are told first, and the plans under way are answered before the door closes."""
+    stack.callback(service.archive.note, "server_stopped", None, "server")
     door.start(service)
-    house = asyncio.create_task(keep_house(service))
-    try:
-        with _streams_end_on_signal(service.streams):
-            yield Parts(
-                service,
-                GoalMaker(service, settings.episodes),
-                _rates(settings.requests_per_s),
-                _told(door.endpoint, settings.public_host),
-            )
-    finally:
-        service.streams.close()
-        await door.announce_end()
-        await asyncio.to_thread(worker.drain, settings.drain_s)
-        await asyncio.to_thread(worker.stop)
-        house.cancel()
-        await door.close()
-        await asyncio.to_thread(service.frames.close)
-        service.archive.note("server_stopped", None, "server")
-        await asyncio.to_thread(service.archive.close)
-        location.release()
+    stack.callback(asyncio.create_task(keep_house(service)).cancel)
+    stack.push_async_callback(asyncio.to_thread, service.worker.stop)
+    stack.push_async_callback(asyncio.to_thread, service.worker.drain, drain_s)
+    stack.push_async_callback(door.announce_end)
+    stack.callback(service.streams.close)
+    stack.enter_context(_streams_end_on_signal(service.streams))
 
 
 def _service(
@@ -215,6 +213,12 @@ def _streams_end_on_signal(streams: Streams) -> Iterator[None]:
 def _forget(service: PlannerService, session: Session) -> None:
     logger.info("session %s was idle for too long", session.id)
     service.forget_idle(session)
+
+
+def _keys(settings: Settings) -> CurveKeys | None:
+    if settings.curve_secret_key is None or settings.curve_clients is None:
+        return None
+    return read_keys(settings.curve_secret_key, settings.curve_clients)
 
 
 def _rates(per_s: float) -> RateLimiter:

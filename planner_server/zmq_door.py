@@ -150,4 +150,7 @@ class ZmqDoor:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(_REPEAT_ORDERS_S)
-            self._dialogue.keep_house()
+            try:
+                self._dialogue.keep_house()
+            except Exception:  # the top of a loop that must go on: orders are repeated by it
+                logger.exception("keeping house failed; it is tried again")

@@ -66,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(__name__).debug("the way there", exc_info=True)
         sys.stderr.write(f"error: {error}\n")
         return FAILED
+    except ModuleNotFoundError as error:  # the robot's machine is small; recordings ask for more
+        sys.stderr.write(f"error: {error}; pip install 'vjepa-planner[client,data]'\n")
+        return FAILED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the arm has been stopped\n")
         return INTERRUPTED

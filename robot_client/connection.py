@@ -22,7 +22,8 @@ _POLL_MS = 20
 #: A connection may also break once while its server restarts.
 _REFUSALS_NEEDED = 2
 _WATCHED_EVENTS = (
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
@@ -110,8 +111,15 @@ class Connection:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_MS / 1000)
-        self._end_monitor()
+        self.has_broken()  # what happened before this message does not concern it
         return True
+
+    def has_broken(self) -> bool:
+        """Whether the connection has broken since the last call.
+
+        ZMQ makes another one unasked, and the server takes that for a stranger's.
+        """
+        return zmq.EVENT_DISCONNECTED in self._events()
 
     def send(self, message: Message) -> bool:
         """Send now; False where that is not possible, and then the message is forgotten."""
@@ -157,12 +165,20 @@ class Connection:
             self._monitor = None
 
     def _look_for_refusal(self) -> None:
-        while self._monitor is not None and self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
+        for event in self._events():
+            if event == zmq.EVENT_DISCONNECTED:
+                continue
             self._refusals += 1
             is_clear = event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
             if is_clear or self._refusals >= _REFUSALS_NEEDED:
                 raise EncryptionError(_why_refused(event, self._address))
+
+    def _events(self) -> list[int]:
+        """What has happened to the connection since this was asked last."""
+        events: list[int] = []
+        while self._monitor is not None and self._monitor.poll(0):
+            events.append(recv_monitor_message(self._monitor)["event"])
+        return events
 
 
 def _why_refused(event: int, address: ServerAddress) -> str:

@@ -75,7 +75,12 @@ class Inquiry:
         return self.finish(time.monotonic() + self.period_s)
 
     def begin(self, observation: Observe) -> None:
-        """Send an observation; its plan is collected by `listen` and `finish`."""
+        """Send an observation; its plan is collected by `listen` and `finish`.
+
+        Raises:
+            PatienceLostError: The server came back with another model.
+        """
+        self._check_period()
         self._pending, self._answer = observation, None
         self._orders = self.link.client.orders.obeyed
         self.link.client.send_observation(observation)
@@ -141,11 +146,15 @@ class Inquiry:
 
         Raises:
             NoPlanError: The server was lost meanwhile and is back.
-            PatienceLostError: It is gone for good.
+            PatienceLostError: It is gone for good, or the session is not ours any more.
         """
         client = self.link.client
         while client.orders.state != "running":  # a stop that was missed is repeated, and ends this
-            client.listen(self.period_s)
+            reply = client.poll_act(self.period_s)
+            if isinstance(reply, ErrorReply) and reply.seq is None:
+                self._refused(reply)  # it is about the session: nothing else was asked
+            if client.is_server_closing:
+                self._wait_for_restart()
             if client.silence_s() > max(_SILENT_S, self.period_s):
                 self.miss("the session is paused and the server is silent")
                 self._call_again()
@@ -197,6 +206,7 @@ class Inquiry:
             time.sleep(pause_s)
             self._call_again()
             pause_s = min(2 * pause_s, _LAST_CALL_S)
+        self.link.client.is_server_closing = False  # from now on it is lost like any other
 
     def _call_again(self) -> None:
         """Take the session up again, where the server is there.
@@ -206,7 +216,7 @@ class Inquiry:
             PatienceLostError: It serves something else now, or the session is another robot's.
         """
         try:
-            welcome = self.link.recover()
+            session = self.link.recover().session
         except ServerUnreachableError as error:
             logger.warning("%s", error)
             return
@@ -216,11 +226,16 @@ class Inquiry:
                 raise PatienceLostError(f"the server refused: {error}") from error
             logger.warning("%s", error)
             return
-        if welcome.control_period_s != self.period_s:
-            raise PatienceLostError(
-                f"the server came back with a control period of {welcome.control_period_s:g} s "
-                f"instead of {self.period_s:g} s; start the run again for the model it serves now"
-            )
+        self._check_period()
         self._pending = None
-        self.on_event(Event("reconnected", f"the connection is back, session {welcome.session}"))
+        self.on_event(Event("reconnected", f"the connection is back, session {session}"))
         raise NoPlanError("the connection was lost and is back")
+
+    def _check_period(self) -> None:
+        """Refuse a server that serves something else since it is back."""
+        period_s = self.link.client.control_period_s
+        if period_s != self.period_s:
+            raise PatienceLostError(
+                f"the server came back with a control period of {period_s:g} s instead of "
+                f"{self.period_s:g} s; start the run again for the model it serves now"
+            )

@@ -2,14 +2,14 @@
 
 One DEALER socket, one thread, no call that waits without a limit. Only the newest observation is
 ever waiting to be sent: a full or broken connection keeps that one and forgets older ones, so that
-a server which comes back never plans for the past. Pings share the socket and are answered at once,
-which tells a server that is busy planning from one that is gone.
+a server which comes back never plans for the past. A connection that broke, and that ZMQ renewed
+unasked, is greeted again at once, so that orders get through also while nothing is asked. Pings share
+the socket and are answered at once, which tells a server that is busy planning from one that is gone.
 """
 
 import logging
 import secrets
 import time
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 
 from typing_extensions import Self
@@ -34,6 +34,7 @@ from robot_client.protocol import (
     Stop,
     Welcome,
 )
+from robot_client.version import VERSION
 
 __all__ = ["PlannerClient", "ServerAddress"]
 
@@ -64,6 +65,7 @@ class PlannerClient:
         self._heartbeat_s = _HEARTBEAT_S
         self._next_ping = 0.0
         self._unanswered_since: float | None = None
+        self._is_stranger = False
         self._instance = secrets.token_hex(8)
         self.orders = Obedience(self._send)
         self.welcome: Welcome | None = None
@@ -95,6 +97,7 @@ class PlannerClient:
         """
         self._connection.open()
         self._waiting = self._unanswered_since = None
+        self._is_stranger = False
         deadline = time.monotonic() + timeout_s
         self._greet(session, deadline)
         while (message := self._receive(deadline)) is not None:
@@ -135,6 +138,7 @@ class PlannerClient:
         deadline = time.monotonic() + timeout_s
         newest: Act | ErrorReply | None = None
         while True:
+            self._greet_again_where_broken()
             self._flush()
             self._ping_when_due()
             self.orders.report()
@@ -144,6 +148,8 @@ class PlannerClient:
                 newest = message if self._is_ours(message) else newest
             elif isinstance(message, Pause | Resume | Stop):
                 self._obey(message)
+            elif isinstance(message, Welcome):
+                self._take(message)
             elif isinstance(message, Closing):
                 self.is_server_closing = True
                 logger.warning("the server is closing: %s", message.reason or "no reason given")
@@ -199,17 +205,26 @@ class PlannerClient:
         return self.welcome
 
     def _greet(self, session: str | None, deadline: float) -> None:
-        hello = Hello(
+        started = time.monotonic()
+        self._note_question()
+        if not self._connection.send_first(self._hello(session), deadline):
+            raise self._unreachable(time.monotonic() - started, "nobody listens there")
+
+    def _greet_again_where_broken(self) -> None:
+        """Say hello on a connection that ZMQ has renewed: no order reaches a robot that has not."""
+        self._is_stranger = self._connection.has_broken() or self._is_stranger
+        if self._is_stranger and self._send(self._hello(self.session)):
+            self._is_stranger = False
+            logger.warning("the connection broke and is back; said hello again")
+
+    def _hello(self, session: str | None) -> Hello:
+        return Hello(
             protocol=protocol.PROTOCOL_VERSION,
-            client=f"vjepa-planner {_own_version()}",
+            client=f"vjepa-planner {VERSION}",
             token=self._address.token,
             session=session,
             instance=self._instance,
         )
-        started = time.monotonic()
-        self._note_question()
-        if not self._connection.send_first(hello, deadline):
-            raise self._unreachable(time.monotonic() - started, "nobody listens there")
 
     def _unreachable(self, waited_s: float, finding: str) -> ServerUnreachableError:
         return ServerUnreachableError(
@@ -218,7 +233,7 @@ class PlannerClient:
         )
 
     def _flush(self) -> None:
-        if self._waiting is not None and self._send(self._waiting):
+        if self._waiting is not None and not self._is_stranger and self._send(self._waiting):
             self._waiting = None
 
     def _ping_when_due(self) -> None:
@@ -269,10 +284,3 @@ class PlannerClient:
 
 def _soon() -> float:
     return time.monotonic() + _POLL_S
-
-
-def _own_version() -> str:
-    try:
-        return version("vjepa-planner")
-    except PackageNotFoundError:
-        return "source"

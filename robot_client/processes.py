@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _END_TIMEOUT_S = 5.0
 _LOG_LINES_SHOWN = 12
+_INSTALL = "Server and simulator beside the client: pip install 'vjepa-planner[client,server,sim]'"
 
 
 class Child:
@@ -91,4 +92,5 @@ class Child:
 
     def _last_words(self) -> str:
         lines = self.output().strip().splitlines()[-_LOG_LINES_SHOWN:]
-        return f"its last words ({self._log}):\n  " + ("\n  ".join(lines) or "(none)")
+        words = f"its last words ({self._log}):\n  " + ("\n  ".join(lines) or "(none)")
+        return f"{words}\n{_INSTALL}" if lines and "No module named" in lines[-1] else words

@@ -12,14 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from planner_server.errors import PlannerError
-from planner_server.planning import planners
-from planner_server.replay.local_planner import LocalPlanner
-from planner_server.served_model import load_served_model
-from planner_server.settings import Settings, load_settings
-from trajectories.errors import TrajectoryError
-from trajectories.replay.engine import PlannerUnderTest
-from trajectories.replay.job import add_arguments, carry_out, job_of
+try:
+    from planner_server.errors import PlannerError
+    from planner_server.planning import planners
+    from planner_server.replay.local_planner import LocalPlanner
+    from planner_server.served_model import load_served_model
+    from planner_server.settings import Settings, load_settings
+    from trajectories.errors import TrajectoryError
+    from trajectories.replay.engine import PlannerUnderTest
+    from trajectories.replay.job import add_arguments, carry_out, job_of
+except ModuleNotFoundError as error:  # the wheel is the same on every machine, the extras are not
+    sys.exit(f"error: {error}; pip install 'vjepa-planner[server]'")
 
 FAILED, INTERRUPTED = 2, 130
 

@@ -33,7 +33,9 @@ class StoppedSession(BaseModel):
 
     id: str
     order: int = Field(description="Number of the order.")
-    is_connected: bool = Field(description="Whether a robot was there to be told.")
+    is_connected: bool | None = Field(
+        description="Whether a robot was there to be told; null where only another replica can know, and tells it."
+    )
     is_obeyed: bool = Field(description="Whether it has answered.")
     arm: str | None = Field(description="standing, stopping or unknown, as the robot says.")
     obeyed_ms: float | None = Field(description="Time to its first answer [ms].")
@@ -47,6 +49,9 @@ class StopAnswer(BaseModel):
     obeyed_ms: float | None = Field(description="The longest time to an answer [ms].")
     standing_ms: float | None = Field(description="The longest time until an arm stood [ms].")
     saved: bool = Field(description="Whether the orders are on disk already.")
+    problem: str | None = Field(
+        default=None, description="Why robots of other replicas may go on; null where none may."
+    )
 
 
 @router.post("/stop-all")
@@ -61,15 +66,17 @@ async def stop_all(
 
     mine = service.sessions.all()
     given = stop(mine)
-    given += stop(await _elsewhere(service, {session.id for session in mine}))
+    elsewhere, problem = await _elsewhere(service, {session.id for session in mine})
+    given += stop(elsewhere)
     orders = [each for each, _ in given]
     await wait_until_settled(orders, _WAIT_S)
     saved = await asyncio.gather(*(service.until_saved(future) for _, future in given))
     return StopAnswer(
-        sessions=[_describe(each) for each in orders],
+        sessions=[_describe(each, is_alone=not service.archive.is_shared) for each in orders],
         obeyed_ms=_longest(each.obeyed_ms for each in orders),
         standing_ms=_longest(each.standing_ms for each in orders),
         saved=all(saved),
+        problem=problem,
     )
 
 
@@ -85,32 +92,39 @@ async def audit(
     return EventHistory(events=[EventRecord(**dated(row)) for row in rows])
 
 
-async def _elsewhere(service: PlannerService, known: set[str]) -> list[Session]:
-    """Return the sessions whose robots other replicas talk to; these learn of the order from the database."""
+async def _elsewhere(service: PlannerService, known: set[str]) -> tuple[list[Session], str | None]:
+    """Find the sessions whose robots other replicas talk to; these learn of an order from the database.
+
+    Returns:
+        The sessions, and why there may be others that are not among them.
+    """
     if not service.archive.is_shared:
-        return []
+        return [], None
+    reading = asyncio.to_thread(service.archive.open_sessions, service.idle_s, _MOST_ELSEWHERE)
     try:
-        stored = await asyncio.to_thread(
-            service.archive.open_sessions, service.idle_s, _MOST_ELSEWHERE
-        )
-    except SQLAlchemyError:
+        stored = await asyncio.wait_for(reading, _WAIT_S)
+    except (SQLAlchemyError, asyncio.TimeoutError):
         logger.exception("the robots of other replicas are not known, and not stopped")
-        return []
-    found = []
+        return [], "the database does not answer, so the robots of other replicas are not stopped"
+    found, missing = [], []
     for each in stored:
-        if each.id not in known:
-            try:
-                found.append(await service.find_session(each.id))
-            except PlannerError as error:  # one that cannot be had must not keep the others going
-                logger.error("session %s is not stopped: %s", each.id, error.message)
-    return found
+        if each.id in known:
+            continue
+        try:
+            found.append(await service.find_session(each.id))
+        except PlannerError as error:  # one that cannot be had must not keep the others going
+            logger.error("session %s is not stopped: %s", each.id, error.message)
+            missing.append(each.id)
+    if not missing:
+        return found, None
+    return found, f"{len(missing)} session(s) of other replicas are not stopped: {missing[0]}, ..."
 
 
-def _describe(order: GivenOrder) -> StoppedSession:
+def _describe(order: GivenOrder, *, is_alone: bool) -> StoppedSession:
     return StoppedSession(
         id=order.session_id,
         order=order.number,
-        is_connected=order.is_connected,
+        is_connected=order.is_connected or (False if is_alone else None),
         is_obeyed=order.obeyed_ms is not None,
         arm=order.arm,
         obeyed_ms=order.obeyed_ms,

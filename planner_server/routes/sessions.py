@@ -55,7 +55,7 @@ async def get_session(parts: Running, _: Observer, session_id: SessionId) -> Ses
     return describe(parts, await parts.service.find_session(session_id))
 
 
-@router.delete("/{session_id}", status_code=204)
+@router.delete("/{session_id}", status_code=204, response_model=None)
 async def delete_session(service: Service, caller: Planner, session_id: SessionId) -> None:
     """End a session; its plans and events can still be looked up."""
     session = await service.find_session(session_id)

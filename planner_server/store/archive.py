@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,9 +15,11 @@ from planner_server.store.database import is_shared, size_bytes
 from planner_server.store.rows import (
     Retention,
     StoredSession,
+    beyond,
     delete_old,
     goal_rows,
     image_of,
+    order_of,
     progress_of,
     session_of,
     upsert,
@@ -50,21 +52,29 @@ class Archive:
 
     # Saving: never waits -----------------------------------------------------------------------
 
+    # Every write says what has changed and no more: the rest may have been changed by another replica.
+
     def save_session(self, session: Session) -> Future[None]:
-        """Save a session without its goals."""
+        """Save a new session, without its goals, or the order that was given to a known one."""
+        order = order_of(session)
         values = {
             "id": session.id,
             "created_at": session.created_at,
             "owner": session.owner,
             "options": session.options.model_dump(mode="json"),
+            "revision": session.revision,
             **progress_of(session),
+            **order,
         }
-        return self.writer.put(lambda connection: upsert(connection, sessions, values, "id"))
+        changes = {**order, "revision": beyond(session.revision)}
+        return self.writer.put(
+            lambda connection: upsert(connection, sessions, values, "id", changes)
+        )
 
     def save_goals(self, session: Session) -> Future[None]:
-        """Replace the goals of a session, and save its progress."""
+        """Replace the goals of a session, and save its progress in them."""
         rows, pictures = goal_rows(session)
-        progress = progress_of(session)
+        changes = {**progress_of(session), "revision": beyond(session.revision)}
 
         def write(connection: Connection) -> None:
             for picture in pictures:
@@ -72,7 +82,7 @@ class Archive:
             connection.execute(delete(goals).where(goals.c.session_id == session.id))
             if rows:
                 connection.execute(insert(goals), rows)
-            connection.execute(update(sessions).where(sessions.c.id == session.id).values(progress))
+            connection.execute(update(sessions).where(sessions.c.id == session.id).values(changes))
 
         return self.writer.put(write)
 
@@ -97,20 +107,34 @@ class Archive:
             "seq": seq,
             "record": record,
         }
-        progress = progress_of(session) if session else None
+        changed = None
+        if session is not None:
+            # Not where another replica has changed the session meanwhile: its goals may be others.
+            is_known = sessions.c.revision <= session.revision
+            mine = update(sessions).where(sessions.c.id == session.id, is_known)
+            changed = mine.values(progress_of(session))
 
         def write(connection: Connection) -> None:
             connection.execute(insert(plans), [row])
-            if progress is not None:
-                # Not where another replica has changed the session meanwhile: its order must not be undone.
-                is_mine = sessions.c.revision <= progress["revision"]
-                connection.execute(
-                    update(sessions)
-                    .where(sessions.c.id == row["session_id"], is_mine)
-                    .values(progress)
-                )
+            if changed is not None:
+                connection.execute(changed)
 
         self.writer.put(write)
+
+    def save_use(self, used_at: Mapping[str, float]) -> Future[None]:
+        """Save when sessions were used last [s since 1970]; later times that are saved already stay."""
+        changes = [
+            update(sessions)
+            .where(sessions.c.id == session_id, sessions.c.used_at < at)
+            .values(used_at=at)
+            for session_id, at in used_at.items()
+        ]
+
+        def write(connection: Connection) -> None:
+            for change in changes:
+                connection.execute(change)
+
+        return self.writer.put(write)
 
     def note(
         self,

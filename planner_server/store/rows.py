@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, select, text
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from planner_server.goals import GoalImage, GoalRules, SubGoal
@@ -40,6 +40,7 @@ class StoredSession:
     id: str
     options: PlanOptions
     created_at: float
+    used_at: float
     owner: str
     state: str
     order_number: int
@@ -50,15 +51,30 @@ class StoredSession:
 
 
 def progress_of(session: Session) -> dict[str, Any]:
-    """Return the columns of a session that change while it goes on."""
+    """Return the columns that a plan changes."""
+    return {
+        "used_at": time.time(),
+        "goal_index": session.goal_index,
+        "goal_steps": session.goal_steps,
+    }
+
+
+def order_of(session: Session) -> dict[str, Any]:
+    """Return the columns that an operator's order changes."""
     return {
         "used_at": time.time(),
         "state": session.state,
         "order_number": session.order_number,
-        "goal_index": session.goal_index,
-        "goal_steps": session.goal_steps,
-        "revision": session.revision,
     }
+
+
+def beyond(revision: int) -> ColumnElement[int]:
+    """Return the revision that a change made at `revision` leaves in its row.
+
+    Where another replica's change has come first, it grows beyond both, so that both replicas read the row again.
+    """
+    known = sessions.c.revision
+    return case((known >= revision, known + 1), else_=revision)
 
 
 def goal_rows(session: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -95,6 +111,7 @@ def session_of(connection: Connection, row: Any) -> StoredSession:
         id=row["id"],
         options=PlanOptions.model_validate(row["options"]),
         created_at=row["created_at"],
+        used_at=row["used_at"],
         owner=row["owner"],
         state=row["state"],
         order_number=row["order_number"],
@@ -132,11 +149,26 @@ def image_of(connection: Connection, sha256: str) -> GoalImage | None:
     )
 
 
-def upsert(connection: Connection, table: Table, values: dict[str, Any], key: str) -> None:
-    """Insert a row, or bring the one with the same key up to date."""
+def upsert(
+    connection: Connection,
+    table: Table,
+    values: dict[str, Any],
+    key: str,
+    changes: dict[str, Any] | None = None,
+) -> None:
+    """Insert a row, or bring the one with the same key up to date.
+
+    Args:
+        connection: In a transaction.
+        table: Where to.
+        values: Of all columns.
+        key: The column that names a row.
+        changes: What becomes of a row that is there; None: all values but the key.
+    """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(values)
-    changes = {name: value for name, value in values.items() if name != key}
+    if changes is None:
+        changes = {name: value for name, value in values.items() if name != key}
     connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=changes))
 
 

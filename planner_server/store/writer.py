@@ -117,25 +117,34 @@ class Writer:
 
     def _write(self, batch: list[_Entry]) -> None:
         try:
-            with self._engine.begin() as connection:
-                for entry in batch:
-                    entry.write(connection)
+            self._commit(batch)
         except (OperationalError, OSError) as error:
             self._keep(batch, error)
-        except Exception as error:  # noqa: BLE001 - whatever a record has in it, the thread goes on
-            if len(batch) == 1:
+        except Exception:  # noqa: BLE001 - one of them is bad; the others shall not suffer
+            self._write_singly(batch)
+
+    def _write_singly(self, batch: list[_Entry]) -> None:
+        """Write one by one, and lose what is refused; once the database is away, the rest keeps its order."""
+        for index, entry in enumerate(batch):
+            try:
+                self._commit([entry])
+            except (OperationalError, OSError) as error:  # noqa: PERF203 - each has its own fate
+                self._keep(batch[index:], error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever a record has in it, the thread goes on
                 logger.error("a record is refused by the database and lost: %s", error)
                 self.lost += 1
-                _fail(batch[0], error)
-                return
-            for entry in batch:  # one of them is bad; the others shall not suffer
-                self._write([entry])
-        else:
-            if self.problem is not None:
-                logger.info("the database takes records again")
-            self.problem = None
+                _fail(entry, error)
+
+    def _commit(self, batch: list[_Entry]) -> None:
+        with self._engine.begin() as connection:
             for entry in batch:
-                entry.done.set_result(None)
+                entry.write(connection)
+        if self.problem is not None:
+            logger.info("the database takes records again")
+        self.problem = None
+        for entry in batch:
+            entry.done.set_result(None)
 
     def _keep(self, batch: list[_Entry], error: Exception) -> None:
         """Put a batch back to its place: the disk may be freed, the database may come back."""

@@ -2,6 +2,7 @@
 
 import argparse
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 
 from robot_client.attendant import Console, Unattended
@@ -73,6 +74,8 @@ def manner_of(options: argparse.Namespace) -> Manner:
 def run(options: argparse.Namespace) -> int:
     """Do one run; returns the exit status."""
     task = load_task(options.task)
+    if options.lerobot is not None:
+        import_module("pyarrow")  # is it missing, then say so before the arm moves
     with ExitStack() as stack:
         folder = make_folder(options.runs, task.name)
         outcome = _run(options, task, folder, stack)

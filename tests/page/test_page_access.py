@@ -120,6 +120,50 @@ def test_only_operators_can_stop_robots(
         assert not [each for each in audit if each["actor"] == f"{role}-er"]
 
 
+def stopped(*, is_connected: bool | None, arm: str | None) -> dict[str, Any]:
+    return {"id": "s", "is_connected": is_connected, "arm": arm}
+
+
+@pytest.mark.parametrize(
+    ("sessions", "problem", "state", "text"),
+    [
+        ([], None, "acknowledged", "nothing moves"),
+        (
+            [stopped(is_connected=False, arm=None)],
+            None,
+            "acknowledged",
+            "1 session without a robot",
+        ),
+        (
+            [stopped(is_connected=True, arm="standing")],
+            None,
+            "acknowledged",
+            "1 of 1 robot standing",
+        ),
+        ([stopped(is_connected=True, arm="stopping")], None, "partly", "1 did not report an arm"),
+        ([stopped(is_connected=None, arm=None)], None, "partly", "another replica"),
+        ([], "the database does not answer", "partly", "the database does not answer"),
+    ],
+)
+def test_stop_all_is_green_only_where_every_arm_is_known_to_stand(
+    open_page: Open,
+    server: ServerAddress,
+    tokens: dict[str, tuple[str, Any]],
+    sessions: list[dict[str, Any]],
+    problem: str | None,
+    state: str,
+    text: str,
+) -> None:
+    page, _ = open_page(server.url)
+    enter(page, tokens["operate"][0])
+    expect(page.get_by_test_id("account")).to_contain_text("operate-er")
+    answer = {"sessions": sessions, "problem": problem, "obeyed_ms": None, "standing_ms": None}
+    page.route("**/v1/stop-all", lambda route: route.fulfill(json=answer))
+    page.get_by_test_id("stop-all").click()
+    expect(page.get_by_test_id("stop-status")).to_have_attribute("data-state", state)
+    expect(page.get_by_test_id("stop-status")).to_contain_text(text)
+
+
 def test_the_page_asks_its_own_server_alone_and_is_small(
     open_page: Open, server: ServerAddress, tokens: dict[str, tuple[str, Any]]
 ) -> None:

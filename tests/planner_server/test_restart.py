@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -14,7 +15,17 @@ from typing import Any
 import httpx
 import pytest
 
-from robot_client.protocol import Act, Closing, ErrorReply, Hello, Observe, Pause, Welcome
+from robot_client.protocol import (
+    Ack,
+    Act,
+    Closing,
+    ErrorReply,
+    Hello,
+    Observe,
+    Pause,
+    Ping,
+    Welcome,
+)
 
 Start = Callable[..., Any]
 Observation = Callable[..., Observe]
@@ -205,6 +216,31 @@ def fill(path: Path) -> None:
 def unrecorded(act: Any) -> bool:
     assert isinstance(act, Act), act
     return any("not being recorded" in warning for warning in act.warnings)
+
+
+def test_a_robot_that_only_pings_keeps_its_session_for_the_next_server(
+    run_server: Any,
+    make_settings: Callable[..., Any],
+    robots: Callable[[str], Any],
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(data_dir=tmp_path, session_idle_s=8.0)
+    with run_server(settings) as address:
+        robot = robots(address.zmq)
+        session = robot.greet().session
+        httpx.post(f"{address.url}/v1/sessions/{session}/pause").raise_for_status()
+        assert isinstance(robot.receive(), Pause)
+        robot.send(Ack(session=session, order=1))
+        with contextlib.closing(sqlite3.connect(tmp_path / "planner.db")) as database:
+
+            def used_at() -> float:
+                return float(database.execute("SELECT used_at FROM sessions").fetchone()[0])
+
+            paused_at, deadline = used_at(), time.monotonic() + 20
+            while used_at() < paused_at + 1.0:
+                assert time.monotonic() < deadline, "its use is not saved"
+                robot.send(Ping(t=0.0))
+                time.sleep(0.1)
 
 
 def test_servers_that_share_a_database_share_sessions_goals_and_orders(

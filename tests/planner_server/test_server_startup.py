@@ -1,8 +1,11 @@
 """The service as a process: how it starts, and how it says that it cannot."""
 
 import asyncio
+import contextlib
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import zmq
 import planner_server.app
 from planner_server.app import create_app
 from planner_server.errors import StartupError
+from planner_server.store.location import Location
+from planner_server.zmq_door import ZmqDoor
 
 COMMAND = [sys.executable, "-m", "uvicorn", "planner_server.app:app", "--port", "0"]
 
@@ -43,6 +48,29 @@ def test_a_server_that_cannot_start_ends_with_one_clear_line(
             assert process.returncode != 0
             assert message in stderr
             assert "Traceback" not in stderr, stderr
+
+
+def test_an_end_that_fails_halfway_still_saves_and_frees_the_rest(
+    make_settings: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: ZmqDoor) -> None:
+        raise RuntimeError("no route")
+
+    monkeypatch.setattr(ZmqDoor, "announce_end", fail)
+    settings = make_settings(data_dir=tmp_path)
+    app = create_app(settings)
+
+    async def run() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    with pytest.raises(RuntimeError, match="no route"):
+        asyncio.run(run())
+    assert "planning-worker" not in [thread.name for thread in threading.enumerate()]
+    Location(settings).release()  # the folder is free again
+    with contextlib.closing(sqlite3.connect(tmp_path / "planner.db")) as database:
+        kinds = [kind for (kind,) in database.execute("SELECT kind FROM events")]
+    assert kinds == ["server_started", "server_stopped"]
 
 
 def test_bad_settings_end_the_program_with_their_reason(

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from planner_server.errors import PlannerError, StartupError
+from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.options import PlanOptions
 from planner_server.planning import CemSettings
 from planner_server.sessions import Session, SessionStore
@@ -36,6 +37,28 @@ def test_idle_sessions_are_forgotten_and_used_ones_kept() -> None:
     assert store.all() == [used]
     with pytest.raises(PlannerError, match="idle for 10 s"):
         store.get(idle.id)
+
+
+def test_a_session_that_is_taken_up_has_been_idle_for_as_long_as_it_was() -> None:
+    clock = Clock()
+    store = SessionStore(max_sessions=8, idle_s=10.0, clock=clock)
+    old, fresh = create(SessionStore(8, 10.0)), create(SessionStore(8, 10.0))
+    store.adopt(old, idle_s=7.0)
+    store.adopt(fresh, idle_s=-5.0)  # saved by a machine whose clock is ahead
+    clock.now_s = 4.0
+    assert store.all() == [fresh]
+
+
+def test_a_plan_for_goals_that_were_replaced_meanwhile_counts_for_nothing() -> None:
+    session = create(SessionStore(2, 10.0))
+    reached = GoalRules(energy_threshold=0.5)
+    before, after = (SubGoal((GoalImage(name, 8, 8, "", b""),), reached) for name in "ab")
+    session.set_goals((before,))
+    assert session.count_plan(None, 0, before, energy_now=0.4) == (True, True)
+    session.set_goals((after,))
+    assert session.count_plan(None, 0, before, energy_now=0.4) == (False, False)
+    assert session.goal_steps == 0
+    assert session.count_plan(None, 0, after, energy_now=0.4) == (True, True)
 
 
 def test_sessions_are_bounded_and_idle_ones_make_room() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from planner_server.orders import GivenOrder, OrderBook, wait_until_settled
 from robot_client.protocol import Ack, Order, Pause, Resume, Stop
@@ -174,6 +175,33 @@ def test_whoever_watches_sees_both_acknowledgements_with_their_times(
         assert [each["arm"] for each in seen] == ["stopping", "standing"]
         assert seen[0]["standing_ms"] is None
         assert 0 <= seen[1]["after_ms"] <= seen[1]["standing_ms"]
+
+
+def test_stop_all_says_what_it_does_not_know_of_other_replicas(
+    run_server: Any, make_settings: Any, postgres_url: str
+) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:  # no sessions of other tests
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    full = make_settings(database_url=postgres_url, max_sessions=1)
+    roomy = make_settings(database_url=postgres_url)
+    with (
+        run_server(full) as here,
+        run_server(roomy) as there,
+        here.http() as http_here,
+        there.http() as http_there,
+    ):
+        mine, other = new_session(http_here), new_session(http_there)
+        answer = http_here.post("/v1/stop-all").raise_for_status().json()
+        assert [each["id"] for each in answer["sessions"]] == [mine]
+        assert other in answer["problem"]
+        answer = http_there.post("/v1/stop-all").raise_for_status().json()
+        assert {each["id"] for each in answer["sessions"]} == {mine, other}
+        assert answer["problem"] is None
+        # Whether a robot was told, only its own replica knows.
+        assert {each["is_connected"] for each in answer["sessions"]} == {None}
 
 
 def test_only_operators_may_stop_everything(run_server: Any, make_settings: Any) -> None:

@@ -74,12 +74,14 @@ def written(archive: Archive) -> None:
 
 def test_a_session_with_its_goals_comes_back_as_it_was(archive: Archive) -> None:
     before = session()
+    archive.save_session(before)
     rules = GoalRules(name="above", max_steps=3, region=(0, 0, 0.5, 1), weights=[1, 2])
     before.set_goals((SubGoal((image("a"), image("b")), rules, image("m")), SubGoal((image("a"),))))
-    before.give_order(PAUSED, "lunch")
-    before.goal_index, before.goal_steps = 1, 7
-    archive.save_session(before)
     archive.save_goals(before)
+    before.give_order(PAUSED, "lunch")
+    archive.save_session(before)
+    before.goal_index, before.goal_steps = 1, 7
+    archive.save_plan(before, 1, {})
     written(archive)
     (after,) = archive.open_sessions(IDLE_S, limit=10)
     assert (after.id, after.options, after.state) == ("s1", before.options, PAUSED)
@@ -118,6 +120,48 @@ def test_a_plan_of_one_replica_does_not_undo_the_order_of_another(archive: Archi
     stored = archive.find_session("s1", IDLE_S)
     assert stored is not None
     assert (stored.state, stored.order_number, stored.revision) == (PAUSED, 1, there.revision)
+
+
+def test_goals_and_an_order_given_at_once_at_two_replicas_both_last_and_both_are_noticed(
+    archive: Archive,
+) -> None:
+    here, there = session(), session()
+    archive.save_session(here)
+    here.give_order(PAUSED, "somebody is in the cell")
+    archive.save_session(here)
+    there.set_goals((SubGoal((image("a"),)),))  # has not heard of it yet
+    archive.save_goals(there)
+    written(archive)
+    stored = archive.find_session("s1", IDLE_S)
+    assert stored is not None
+    assert (stored.state, stored.order_number, len(stored.goals)) == (PAUSED, 1, 1)
+    assert stored.revision > max(here.revision, there.revision)
+
+
+def test_an_order_given_at_one_replica_leaves_the_progress_of_the_robot_at_another(
+    archive: Archive,
+) -> None:
+    here, there = session(), session()
+    archive.save_session(here)
+    here.goal_index, here.goal_steps = 2, 5
+    archive.save_plan(here, 1, {})
+    there.give_order(PAUSED, "")  # knows the session from its beginning
+    archive.save_session(there)
+    written(archive)
+    stored = archive.find_session("s1", IDLE_S)
+    assert stored is not None
+    assert (stored.state, stored.goal_index, stored.goal_steps) == (PAUSED, 2, 5)
+
+
+def test_the_last_use_is_saved_and_never_goes_back(archive: Archive) -> None:
+    archive.save_session(session())
+    created = time.time()
+    archive.save_use({"s1": created + 100.0, "unknown": created})
+    archive.save_use({"s1": created + 50.0})
+    written(archive)
+    stored = archive.find_session("s1", IDLE_S)
+    assert stored is not None
+    assert stored.used_at == pytest.approx(created + 100.0)
 
 
 def test_a_session_that_another_replica_uses_is_not_ended_as_idle(archive: Archive) -> None:
@@ -279,6 +323,40 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_time(tmp_path: Path) 
     assert (writer.problem, writer.lost) == (None, 0)
     assert [plan["seq"] for plan in archive.plans("s1", None, 100)] == list(range(39, -1, -1))
     archive.close()
+
+
+def test_records_keep_their_order_when_the_database_goes_away_beside_a_bad_one(
+    tmp_path: Path,
+) -> None:
+    engine = open_database(sqlite_url(tmp_path / "planner.db"))
+    writer = Writer(engine, retry_s=0.02)
+    begun, taken, refusals = threading.Event(), list[str](), [OSError("no space left on device")]
+
+    def hold_the_thread(_: Any) -> None:
+        assert begun.wait(20)
+
+    def broken(_: Any) -> None:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    def first(_: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        taken.append("first")
+
+    def taking(name: str) -> Callable[[Any], None]:
+        return lambda _: taken.append(name)
+
+    writer.put(hold_the_thread)
+    lost = writer.put(broken)  # in one transaction with those after it
+    writer.put(first)
+    for name in ("second", "third"):
+        writer.put(taking(name))
+    begun.set()
+    assert writer.flush(20.0)
+    assert isinstance(lost.exception(), UnicodeEncodeError)
+    assert taken == ["first", "second", "third"]
+    writer.close()
+    engine.dispose()
 
 
 def test_beyond_the_limit_the_oldest_records_are_lost_and_counted(tmp_path: Path) -> None:

@@ -89,8 +89,9 @@ def test_a_stop_ends_the_run_at_once_and_is_acknowledged(stand_in: Any) -> None:
 def test_a_repeated_order_is_acknowledged_again_and_obeyed_once(stand_in: Any) -> None:
     def repeat(observe: Observe, send: Send) -> None:
         if observe.seq == 1:
-            for order in (Pause("s1", 3), Resume("s1", 4), Pause("s1", 3), Resume("s1", 4)):
-                send(order.encode())
+            orders = (Pause("s1", 3), Resume("s1", 4), Pause("s1", 3), Resume("s1", 4))
+            for place, order in enumerate(orders):
+                threading.Timer(place * PERIOD_S, stand_in.push, [order]).start()
         else:
             stand_in.answer(observe, send)
 
@@ -182,6 +183,54 @@ def test_a_session_that_another_client_has_taken_is_not_fought_for(stand_in: Any
     assert arm.names() == ["hold", "stop"]
 
 
+def test_a_paused_robot_whose_session_another_client_takes_ends_its_run(stand_in: Any) -> None:
+    def pause_then_lose(observe: Observe, send: Send) -> None:
+        send(Pause("s1", 1).encode())
+        send(ErrorReply("session_taken", "another client has it").encode())
+
+    stand_in.on_observe = pause_then_lose
+    threading.Timer(
+        4 * PERIOD_S, lambda: stand_in.push(ErrorReply("session_taken", "another client has it"))
+    ).start()
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm)
+    assert not end.is_complete
+    assert "session_taken" in end.reason
+    assert "move" not in arm.names()
+
+
+def test_a_paused_robot_waits_for_the_restart_of_its_server(stand_in: Any) -> None:
+    def pause(observe: Observe, send: Send) -> None:
+        stand_in.state = "paused"
+        send(Pause("s1", 1).encode())
+        send(Closing("update").encode())
+        stand_in.on_observe = stand_in.answer
+        threading.Timer(3 * PERIOD_S, resume).start()
+
+    def resume() -> None:
+        stand_in.state = "running"
+        stand_in.push(Resume("s1", 2))
+
+    stand_in.on_observe = pause
+    events = list[Event]()
+    end, _ = run(stand_in, WatchedArm(), on_event=events.append)
+    assert end.is_complete
+    assert "server restarts" in [event.kind for event in events]
+
+
+def test_a_server_that_announced_its_end_is_waited_for_once(stand_in: Any) -> None:
+    def leave(observe: Observe, send: Send) -> None:
+        send(Closing("for good").encode())
+        threading.Timer(PERIOD_S, stand_in.die).start()  # the message needs a moment to leave
+
+    stand_in.on_observe = leave
+    events = list[Event]()
+    task = TASK.model_copy(update={"restart_timeout_s": 0.3, "stop_after_missed": 2})
+    end, _ = run(stand_in, WatchedArm(), task, on_event=events.append)
+    assert not end.is_complete
+    assert [event.kind for event in events].count("server restarts") == 1
+
+
 def test_a_server_that_asks_for_less_is_asked_again_later(stand_in: Any) -> None:
     def limit_first(observe: Observe, send: Send) -> None:
         if observe.seq == 1:
@@ -238,7 +287,7 @@ def test_a_server_that_restarts_is_waited_for_and_the_task_goes_on(
 def test_a_server_that_announced_its_end_and_stays_away_ends_the_run(stand_in: Any) -> None:
     def leave(observe: Observe, send: Send) -> None:
         send(Closing("for good").encode())
-        stand_in.die()
+        threading.Timer(PERIOD_S, stand_in.die).start()  # the message needs a moment to leave
 
     stand_in.on_observe = leave
     arm = WatchedArm()

@@ -4,15 +4,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 import zmq
 
+from robot_client import protocol
 from robot_client.errors import ServerRefusedError, ServerUnreachableError
 from robot_client.planner_client import PlannerClient, ServerAddress
 from robot_client.protocol import Act, ErrorReply, Observe
+from tests.robot_client.conftest import StandIn
 
 
 @pytest.fixture
@@ -182,6 +185,24 @@ def receive_for(endpoint: str, seconds: float, client: PlannerClient) -> list[in
     thread.join()
     context.destroy(linger=0)
     return seqs
+
+
+def test_a_connection_that_broke_unasked_is_greeted_again_and_orders_get_through(
+    stand_in: Any,
+) -> None:
+    with PlannerClient(ServerAddress(stand_in.endpoint)) as client:
+        session = client.connect().session
+        stand_in.die()
+        with closing(StandIn(zmq_port=stand_in.port)) as back:
+            back.known_sessions.add(session)
+            deadline = time.monotonic() + 20.0
+            while not back.hellos and time.monotonic() < deadline:
+                client.listen(0.05)
+            assert [hello.session for hello in back.hellos] == [session]
+            back.push(protocol.Pause(session, 1, "somebody is in the cell"))
+            while client.orders.state != "paused" and time.monotonic() < deadline:
+                client.listen(0.05)
+            assert client.orders.state == "paused"
 
 
 def test_the_session_is_taken_up_again_after_a_reconnection(stand_in: Any) -> None:

@@ -42,6 +42,15 @@ def test_a_program_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None
         running.wait_until(lambda: False, 10.0)
 
 
+def test_a_program_that_is_not_installed_is_told_with_what_to_install(tmp_path: Path) -> None:
+    absent = Child("the program", ["-m", "not_installed_here"], tmp_path / "log", {})
+    with (
+        absent,
+        pytest.raises(RunError, match=r"No module named not_installed_here\n.*pip install"),
+    ):
+        absent.wait_until(lambda: False, 10.0)
+
+
 def test_a_program_that_never_gets_ready_is_told_and_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match="not ready after 0 s"),

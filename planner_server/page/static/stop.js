@@ -1,4 +1,4 @@
-// STOP ALL: always in sight, on the space bar, and not finished before every robot has answered.
+// STOP ALL: always in sight, on the space bar, and not finished before every robot has reported an arm at rest.
 
 import { send } from "./api.js";
 import { h, milliseconds, setText } from "./dom.js";
@@ -27,30 +27,34 @@ export class StopAll {
 
   async stop(how) {
     this.say("sent", "Stop sent to every robot …");
-    const begun = performance.now();
     try {
       const answer = await send("/v1/stop-all", { reason: `stop all, ${how}` }, { priority: "high", keepalive: true });
-      this.report(answer, performance.now() - begun);
+      this.report(answer);
     } catch (error) {
       this.say("failed", `NOT STOPPED: ${error.message} Use the button beside the arm.`);
     }
     this.store.refresh().catch(() => {});
   }
 
-  report({ sessions, obeyed_ms: obeyedMs, standing_ms: standingMs }, waitedMs) {
+  report({ sessions, problem, obeyed_ms: answeredMs, standing_ms: stoodMs }) {
     const robots = sessions.filter((session) => session.is_connected);
     // An answer alone is not enough: the arm has to stand, and be known to.
-    const obeyed = robots.filter((session) => session.arm === "standing");
-    const idle = sessions.length - robots.length;
-    const rest = idle ? ` ${count(idle, "session")} without a robot ${idle === 1 ? "is" : "are"} stopped too.` : "";
-    if (!robots.length) {
-      this.say("acknowledged", sessions.length ? `No robot is connected.${rest}` : "No session is open; nothing moves.");
-      return;
-    }
-    const standing = standingMs === null || standingMs === undefined ? "" : `, standing after ${milliseconds(standingMs)}`;
-    const text = `${obeyed.length} of ${count(robots.length, "robot")} stopped after ${milliseconds(obeyedMs ?? waitedMs)}${standing}.`;
-    if (obeyed.length === robots.length) this.say("acknowledged", text + rest);
-    else this.say("partly", `${text} ${robots.length - obeyed.length} did not report an arm at rest: use the button beside the arm.`);
+    const standing = robots.filter((session) => session.arm === "standing");
+    const elsewhere = sessions.filter((session) => session.is_connected === null);
+    const parts = [];
+    if (robots.length) {
+      const answered = Number.isFinite(answeredMs) ? `, the last answer came after ${milliseconds(answeredMs)}` : "";
+      const stood = Number.isFinite(stoodMs) ? `, the last arm stood after ${milliseconds(stoodMs)}` : "";
+      parts.push(`${standing.length} of ${count(robots.length, "robot")} standing${answered}${stood}.`);
+    } else if (sessions.length) parts.push("No robot is connected here.");
+    else if (!problem) parts.push("No session is open; nothing moves.");
+    const idle = sessions.length - robots.length - elsewhere.length;
+    if (idle) parts.push(`${count(idle, "session")} without a robot ${idle === 1 ? "is" : "are"} stopped too.`);
+    if (elsewhere.length) parts.push(`${count(elsewhere.length, "session")} may have a robot at another replica, which tells it: look at the arms.`);
+    const silent = robots.length - standing.length;
+    if (silent) parts.push(`${silent} did not report an arm at rest: use the button beside the arm.`);
+    if (problem) parts.push(`NOT ALL ARE STOPPED: ${problem}. Use the buttons beside the arms.`);
+    this.say(silent || elsewhere.length || problem ? "partly" : "acknowledged", parts.join(" "));
   }
 
   say(state, text) {
