@@ -29,7 +29,8 @@ from rich.table import Table
 
 from benchmarks.hardware import hardware
 from benchmarks.training_sizes import Size, published, small
-from benchmarks.training_ways import FRAMES, WAYS, Row, measure, write_cache
+from benchmarks.training_updates import FRAMES
+from benchmarks.training_ways import WAYS, Row, measure, write_cache
 from models.encoder import VisionTransformer
 from models.model_folder import save_encoder
 from training.clips import ClipSource

@@ -12,46 +12,45 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import reference_training
+from benchmarks.fine_tuning import (
+    FINE_TUNING,
+    SAVINGS,
+    fine_tuning,
+    load_libraries,
+    predicted_bytes,
+)
 from benchmarks.memory import peak, reset_peak
 from benchmarks.training_sizes import Size
+from benchmarks.training_updates import FRAMES, OPTIMISER, Update, update_of
 from models.ac_predictor import ACPredictor
 from models.config import EncoderConfig
 from models.encoder import VisionTransformer
-from models.timm_encoder import import_timm
 from models.weights import frozen
 from training.clips import ClipBatch, ClipGroup
-from training.config import OptimiserConfig, OptimiserKind
 from training.cost import (
     ClipBatches,
     ac_predictor_flops,
     encoder_flops,
-    posttraining_cost,
     pretraining_cost,
 )
 from training.episodes import CachedEpisodes, PixelWindows, Windows
 from training.latent_cache import CacheKey, LatentCache, open_cache
 from training.latents import FrameEncoder, ShardFile
-from training.lora import add_lora
 from training.masks import PUBLISHED_MASKS, sample_masks
-from training.optimiser import build_optimiser
-from training.posttrain_config import ACLossConfig, LoRAConfig, PosttrainConfig
+from training.posttrain_config import ACLossConfig
 from training.posttrain_network import PosttrainNetwork
 from training.pretrain import MaskedPrediction
 from training.pretrain_config import PretrainConfig
-from training.schedules import WarmupStableDecay
 from training.windows import WindowSampler, WindowSettings
 
-FRAMES = 8
 _EPISODES, _LENGTH = 8, 16
-_OPTIMISER = OptimiserConfig(learning_rate=WarmupStableDecay(peak=1e-4))
 _MOMENTUM = 0.99925
 _WARM_UP = 2
 
@@ -81,9 +80,6 @@ class Row:
     predicted_bytes: float = 0.0
 
 
-Update = Callable[[], float]
-
-
 def measure(work: str, way: str, size: Size, budget_s: float, device: torch.device) -> Row:
     """Build a way, run it for a while, and say what it took.
 
@@ -96,7 +92,7 @@ def measure(work: str, way: str, size: Size, budget_s: float, device: torch.devi
     """
     torch.manual_seed(0)
     if work == FINE_TUNING:
-        _load_libraries()  # their code is no part of what training takes
+        load_libraries()  # their code is no part of what training takes
     before = reset_peak()
     with WAYS[work][way](size, device) as update:
         losses: list[float] = []
@@ -118,7 +114,7 @@ def measure(work: str, way: str, size: Size, budget_s: float, device: torch.devi
         highest,
         losses[0],
         _flops(work, way, size),
-        _predicted_bytes(size, SAVINGS[way]) if work == FINE_TUNING else 0.0,
+        predicted_bytes(size, SAVINGS[way]) if work == FINE_TUNING else 0.0,
     )
 
 
@@ -164,7 +160,7 @@ def _live_posttraining(size: Size, device: torch.device) -> Iterator[Update]:
     encoder, predictor = _networks(size, device)
     network = PosttrainNetwork(predictor, ACLossConfig(), FrameEncoder(encoder))
     windows = _pixel_windows(size)
-    yield _update_of(network, lambda: windows.to(device), device)
+    yield update_of(network, lambda: windows.to(device), device)
 
 
 @contextmanager
@@ -190,7 +186,7 @@ def _cached_posttraining(size: Size, device: torch.device) -> Iterator[Update]:
             return (pending.pop() if pending else drawn).to(device)
 
         reset_peak()  # encoding was done once and long ago
-        yield _update_of(network, read, device)
+        yield update_of(network, read, device)
 
 
 def write_cache(folder: Path, encoder: EncoderConfig, tokens: Tensor) -> LatentCache:
@@ -212,25 +208,6 @@ def write_cache(folder: Path, encoder: EncoderConfig, tokens: Tensor) -> LatentC
         shard.append(f"{number}", "camera", episode, states.numpy())
     shard.close()
     return open_cache(folder)
-
-
-def _update_of(
-    network: nn.Module,
-    read: Callable[[], Any],
-    device: torch.device,
-    kind: OptimiserKind = "adamw",
-) -> Update:
-    optimiser = build_optimiser(network, _OPTIMISER.model_copy(update={"kind": kind}))
-
-    def update() -> float:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = network(read())[0]
-        loss.backward()
-        optimiser.step()
-        return float(loss.detach())
-
-    return update
 
 
 def _clip_batch(size: Size, device: torch.device) -> ClipGroup:
@@ -261,7 +238,7 @@ def _published_pretraining(size: Size, device: torch.device) -> Iterator[Update]
 def _our_pretraining(size: Size, device: torch.device) -> Iterator[Update]:
     network = _masked_prediction(size, device)
     batch = ClipBatch((_clip_batch(size, device),), 0, is_monitored=False)
-    update = _update_of(network, lambda: batch, device)
+    update = update_of(network, lambda: batch, device)
 
     def update_and_average() -> float:
         loss = update()
@@ -281,78 +258,15 @@ def _masked_prediction(size: Size, device: torch.device) -> MaskedPrediction:
             "momentum": [_MOMENTUM, _MOMENTUM],
             "steps": 1,
             "batch_size": size.clips,
-            "optimiser": _OPTIMISER,
+            "optimiser": OPTIMISER,
         }
     )
     return MaskedPrediction(config).to(device)
 
 
-@dataclass(frozen=True)
-class Saving:
-    """A way to fine-tune with less memory.
-
-    Attributes:
-        recompute: Recompute activations.
-        kind: The optimiser.
-        rank: Rank of low-rank changes; None: all weights are trained.
-    """
-
-    recompute: bool = False
-    kind: OptimiserKind = "adamw"
-    rank: int | None = None
-
-
-@contextmanager
-def _fine_tuning(saving: Saving, size: Size, device: torch.device) -> Iterator[Update]:
-    """Train a predictor on one window of random tokens."""
-    torch.manual_seed(2)
-    predictor = ACPredictor(size.fine_tuned)
-    if saving.rank is not None:
-        add_lora(predictor, LoRAConfig(rank=saving.rank))
-    predictor.checkpoint_activations = saving.recompute
-    network = PosttrainNetwork(predictor.to(device), ACLossConfig(), None)
-    torch.manual_seed(3)
-    shape = (1, FRAMES, size.fine_tuned.tokens_per_frame, size.fine_tuned.embed_dim)
-    windows = Windows(torch.randn(shape), torch.randn(1, FRAMES, 7), torch.randn(1, FRAMES - 1, 7))
-    batch = windows.to(device)
-    yield _update_of(network, lambda: batch, device, saving.kind)
-
-
-def _load_libraries() -> None:
-    import_timm()
-    for name in ("bitsandbytes", "peft"):
-        import_module(name)
-
-
-def _predicted_bytes(size: Size, saving: Saving) -> float:
-    """Return state and activations of one window by the cost model."""
-    recipe = PosttrainConfig.model_validate(
-        {
-            "name": "memory",
-            "predictor": size.fine_tuned,
-            "control_period_s": 1.0,
-            "max_step_m": 0.1,
-            "steps": 1,
-            "batch_size": 1,
-            "optimiser": {"kind": saving.kind, "learning_rate": _OPTIMISER.learning_rate},
-            "run": {"checkpoint_activations": saving.recompute},
-            "lora": None if saving.rank is None else {"rank": saving.rank},
-        }
-    )
-    cost = posttraining_cost(recipe, cached=True)
-    return cost.state_bytes + cost.activation_bytes
-
-
 Way = Callable[[Size, torch.device], Any]
 
 PUBLISHED = "published procedure"
-FINE_TUNING = "fine-tuning, 1 window"
-SAVINGS: dict[str, Saving] = {
-    "all weights, AdamW": Saving(),
-    "activations recomputed": Saving(recompute=True),
-    "and 8-bit AdamW": Saving(recompute=True, kind="adamw8bit"),
-    "and LoRA of rank 16": Saving(recompute=True, kind="adamw8bit", rank=16),
-}
 WAYS: dict[str, dict[str, Way]] = {
     "posttrain": {
         PUBLISHED: _published_posttraining,
@@ -360,5 +274,5 @@ WAYS: dict[str, dict[str, Way]] = {
         "ours, from cache": _cached_posttraining,
     },
     "pretrain": {PUBLISHED: _published_pretraining, "ours": _our_pretraining},
-    FINE_TUNING: {name: partial(_fine_tuning, saving) for name, saving in SAVINGS.items()},
+    FINE_TUNING: {name: partial(fine_tuning, saving) for name, saving in SAVINGS.items()},
 }

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from models.convert import convert
-from models.doctor import Report, difference_to, examine
-from models.errors import ModelError
+try:
+    from models.convert import convert
+    from models.doctor import Report, difference_to, examine
+    from models.errors import ModelError
+except ModuleNotFoundError as error:  # the wheel is the same on every machine, the extras are not
+    sys.exit(f"error: {error}; pip install 'vjepa-planner[train]'")
 
 _SOURCES = """\
 a source is one of

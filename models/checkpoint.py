@@ -133,7 +133,8 @@ def load_world_model(
     Raises:
         CheckpointNotFoundError: There is nothing at `source`.
         CorruptCheckpointError: The weights cannot be read, or hold no world model.
-        ConfigurationError: The configuration cannot be read, or does not belong to the weights.
+        ConfigurationError: The configuration cannot be read, or does not belong to the weights; or
+            `encoder` is passed for a model of ours, which has its own.
         RopeMismatchError: The configuration names another rotary flavour than the weights learned.
         CheckpointMismatchError: The weights are not those of the configured network.
     """
@@ -146,6 +147,10 @@ def load_world_model(
         )
     config = _decide(contents, known, config) or identify_world_model(contents)
     if contents.layout == "ours":
+        if encoder is not None:
+            raise ConfigurationError(
+                f"{source} holds its own encoder, which the predictor was trained on; pass none"
+            )
         model = on_meta(partial(WorldModel, config))
         load_strictly(model, contents.network("world_model"), contents.source, device, dtype)
         return frozen(model)

@@ -42,12 +42,18 @@ def convert(
 
     Raises:
         ModelError: The source cannot be loaded; see `models.checkpoint`.
-        ConversionError: The published code cannot compute this model; the message says why.
+        ConversionError: The published code cannot compute this model, or `encoder` is passed for one
+            without a predictor; the message says which.
     """
     contents = open_checkpoint(source)
     network: WorldModel | VisionTransformer
     if holds_world_model(contents):
         network = load_world_model(source, dtype=_stored_type(contents), encoder=encoder)
+    elif encoder is not None:
+        raise ConversionError(
+            f"{contents.source} holds no action-conditioned predictor that an encoder could be added to; "
+            "pass none"
+        )
     else:
         network = load_encoder(source, dtype=_stored_type(contents))
     metadata = {**contents.metadata, "converted_from": contents.source}
@@ -154,8 +160,9 @@ def _wrap(network: nn.Module, prefix: str) -> dict[str, Tensor]:
 
 def _stored_type(contents: Contents) -> torch.dtype:
     """Return the one type of all weights; the widest where they differ."""
-    types = {value.dtype for state in contents.networks.values() for value in state.values()}
-    widest, *others = types
-    for other in others:
+    states = contents.networks.values()
+    types = {v.dtype for state in states for v in state.values() if v.is_floating_point()}
+    widest = types.pop() if types else torch.float32
+    for other in types:
         widest = torch.promote_types(widest, other)
     return widest

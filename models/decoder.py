@@ -32,7 +32,7 @@ from models.errors import (
 from models.layers import initialise, make_blocks, run_blocks
 from models.model_folder import read_safetensors, replace_file
 from models.rope import grid_rotary
-from models.weights import frozen, load_strictly, on_meta
+from models.weights import cast, frozen, load_strictly, on_meta
 
 DECODER_CONFIG: Final = "decoder.json"
 DECODER_WEIGHTS: Final = "decoder.safetensors"
@@ -152,10 +152,8 @@ def save_decoder(
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    stored = {
-        name: value.detach().to("cpu", dtype).contiguous()
-        for name, value in decoder.state_dict().items()
-    }
+    state = decoder.state_dict()
+    stored = {name: cast(state[name].detach(), "cpu", dtype).contiguous() for name in state}
     description = DecoderDescription(
         format_version=_FORMAT_VERSION, decoder=decoder.config, metadata=dict(metadata)
     )

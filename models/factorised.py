@@ -8,6 +8,7 @@ Letters in shapes: B samples, T tubelets, N patches per frame, K tokens kept, D 
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from models.layers import run_block
@@ -23,15 +24,15 @@ def run_in_space(
     checkpoint_activations: bool = False,
 ) -> Tensor:
     """Let tokens `[B, T * N, D]` of whole clips attend within their frame."""
-    batch, tokens, dim = x.shape
-    ids = torch.arange(tokens, device=x.device).view(frames, -1)
+    batch, tokens, _ = x.shape
+    ids = rearrange(torch.arange(tokens, device=x.device), "(t n) -> t n", t=frames)
     y = run_block(
         block,
-        x.reshape(batch * frames, -1, dim),
+        rearrange(x, "b (t n) d -> (b t) n d", t=frames),
         None if rotary is None else rotary.select(ids.repeat(batch, 1)),
         checkpoint_activations=checkpoint_activations,
     )
-    return y.view(batch, tokens, dim)
+    return rearrange(y, "(b t) n d -> b (t n) d", t=frames)
 
 
 def run_in_time(
@@ -43,17 +44,15 @@ def run_in_time(
     checkpoint_activations: bool = False,
 ) -> Tensor:
     """Let tokens `[B, T * N, D]` of whole clips attend along the time, each at its place."""
-    batch, tokens, dim = x.shape
-    places = tokens // frames
-    ids = torch.arange(tokens, device=x.device).view(frames, places).T
-    columns = x.view(batch, frames, places, dim).transpose(1, 2).reshape(-1, frames, dim)
+    batch, tokens, _ = x.shape
+    ids = rearrange(torch.arange(tokens, device=x.device), "(t n) -> n t", t=frames)
     y = run_block(
         block,
-        columns,
+        rearrange(x, "b (t n) d -> (b n) t d", t=frames),
         None if rotary is None else rotary.select(ids.repeat(batch, 1)),
         checkpoint_activations=checkpoint_activations,
     )
-    return y.view(batch, places, frames, dim).transpose(1, 2).reshape(batch, tokens, dim)
+    return rearrange(y, "(b n) t d -> b (t n) d", b=batch)
 
 
 def same_frame(ids: Tensor, places: int) -> Tensor:

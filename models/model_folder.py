@@ -1,9 +1,10 @@
-"""Our own format: a folder of `config.json`, `model.safetensors` and a model card, whole or not at all."""
+"""Our own format: a folder of `config.json`, `model.safetensors` and a model card, every file whole."""
 
 from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from models.contents import Contents
 from models.encoder import VisionTransformer
 from models.errors import CheckpointNotFoundError, ConfigurationError, CorruptCheckpointError
 from models.model_card import CARD_FILE, MARK, model_card
-from models.weights import State
+from models.weights import State, cast
 from models.world_model import WorldModel
 
 CONFIG_FILE: Final = "config.json"
@@ -118,7 +119,7 @@ def _save(
 ) -> None:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    stored = {name: weights[name].detach().to("cpu", dtype).contiguous() for name in weights}
+    stored = {name: cast(weights[name].detach(), "cpu", dtype).contiguous() for name in weights}
     kind = "world_model" if isinstance(config, WorldModelConfig) else "encoder"
     description = {
         "format_version": FORMAT_VERSION,
@@ -151,11 +152,17 @@ def _read_config(path: Path) -> tuple[Mapping[str, Any], WorldModelConfig | Enco
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one move."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Let `write` fill a file beside `path`, then put it in its place in one move.
+
+    Readers, a kill and a power cut find the old file or the new one, never half of it. Several processes, of
+    several machines even, may replace the same file at once; the last one counts.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         write(partial)
         partial.chmod(0o644)  # safetensors writes files that only their owner can read
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

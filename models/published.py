@@ -126,19 +126,27 @@ def published_state(
     """Return one network's tensors of a published checkpoint under their plain names.
 
     Raises:
-        CorruptCheckpointError: The checkpoint has no such network, or it is not made of tensors.
+        CorruptCheckpointError: The checkpoint has no such network, or it is not made of tensors, each
+            under one name.
     """
     state = checkpoint.get(key)
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(value) for name, value in state.items()
+    ):
         raise CorruptCheckpointError(
             f"{path} has no network {key!r}; it has {sorted(map(str, checkpoint))}"
         )
-    plain = {_unwrap(wrapped): value for wrapped, value in state.items()}
-    return {
-        _SYNONYMS.get(name, name): value
-        for name, value in plain.items()
-        if name not in HARMLESS_KEYS
-    }
+    plain: dict[str, Tensor] = {}
+    for wrapped, value in state.items():
+        name = _SYNONYMS.get(_unwrap(wrapped), _unwrap(wrapped))
+        if name in plain:
+            raise CorruptCheckpointError(
+                f"{path} has {name!r} of network {key!r} under several names, {wrapped!r} among them; "
+                "keep one of them"
+            )
+        if name not in HARMLESS_KEYS:
+            plain[name] = value
+    return plain
 
 
 def _refusal(path: Path) -> CorruptCheckpointError:

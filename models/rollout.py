@@ -236,10 +236,10 @@ class ACRollout:
         return frames
 
     def _check_actions(self, memory: Memory, actions: Tensor) -> None:
-        problems = len(memory.state)
-        if actions.ndim != 4 or actions.shape[0] != problems or actions.shape[3] != 7:
+        problems, width = len(memory.state), self._config.action_dim
+        if actions.ndim != 4 or actions.shape[0] != problems or actions.shape[3] != width:
             raise InvalidInputError(
-                f"actions have shape {list(actions.shape)}; expected [{problems}, S, H, 7]"
+                f"actions have shape {list(actions.shape)}; expected [{problems}, S, H, {width}]"
             )
         needed, most = memory.frames - 1 + actions.shape[2], self._config.max_frames
         if not 0 < actions.shape[2] <= most - memory.frames + 1:

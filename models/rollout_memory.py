@@ -56,7 +56,7 @@ class Memory:
         embedded: State and patches of the current frame as the first block gets them
             `[P, K - 1, W]`.
         queries: Their queries in the first block `[P, heads, K - 1, C]`.
-        attended: What these find in `past` `[P, heads, K - 1, C]`.
+        attended: What these find in `known` `[P, heads, K - 1, C]`.
         log_sum: Logarithm of the sum of the exponential scores there `[P, heads, K - 1, 1]`.
     """
 

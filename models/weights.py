@@ -72,7 +72,7 @@ def load_strictly(
         state: Every parameter of it, and nothing else.
         source: Where the weights come from, for the error.
         device: Where the weights shall live.
-        dtype: Type of the weights in memory.
+        dtype: Type of the weights in memory; whole numbers keep theirs.
 
     Raises:
         CheckpointMismatchError: Names or shapes differ; all differences are listed.
@@ -83,9 +83,16 @@ def load_strictly(
             source, difference.missing, difference.unexpected, difference.misshaped
         )
     # A copy, so that nothing keeps pointing into a memory-mapped file; one tensor at a time.
-    weights = {name: state[name].to(device, dtype, copy=True) for name in state}
+    weights = {name: cast(state[name], device, dtype, copy=True) for name in state}
     network.load_state_dict(weights, assign=True)
     network.to(device)  # tables outside of the state
+
+
+def cast(
+    value: Tensor, device: str | torch.device, dtype: torch.dtype | None, *, copy: bool = False
+) -> Tensor:
+    """Return a tensor on a device, in another type where it holds numbers; counters and indices keep theirs."""
+    return value.to(device, dtype if value.is_floating_point() else None, copy=copy)
 
 
 def fit_unused_layer(state: State, network: nn.Module) -> State:

@@ -16,7 +16,7 @@ from models.config import (
     TimmEncoderConfig,
     WorldModelConfig,
 )
-from models.encoders import Encoder, build_encoder
+from models.encoders import Encoder, build_encoder, encode_images
 from models.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -89,9 +89,8 @@ class WorldModel(nn.Module):
         """
         pixels = preprocess_frames(
             frames.to(self._weight.device), self.frame_size, self.config.frame_geometry
-        ).to(self._weight.dtype)
-        clip = pixels.unsqueeze(2).expand(-1, -1, self.config.encoder.frames_per_image, -1, -1)
-        return normalise(self.encoder(clip))
+        )
+        return encode_images(self.encoder, pixels.to(self._weight.dtype))
 
     def step(self, tokens: Tensor, actions: Tensor, states: Tensor) -> Tensor:
         """Predict the frame after the last one.

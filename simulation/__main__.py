@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SimulationError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"error: {error}; pip install 'vjepa-planner[sim]'\n")
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,20 +6,23 @@ import argparse
 import logging
 import sys
 
-from models.errors import ModelError
-from training.classify_command import add_classify_command
-from training.cost_command import add_cost_command
-from training.decoder_command import DECODER
-from training.diagnostics.command import add_diagnose_command
-from training.diagnostics.motion_command import add_motion_command
-from training.errors import TrainingError
-from training.export import add_export_command
-from training.latents_command import add_latents_command
-from training.posttrain_command import POSTTRAIN
-from training.pretrain_command import PRETRAIN
-from training.probes.command import PROBE
-from training.report import add_report_command
-from trajectories.errors import TrajectoryError
+try:
+    from models.errors import ModelError
+    from training.classify_command import add_classify_command
+    from training.cost_command import add_cost_command
+    from training.decoder_command import DECODER
+    from training.diagnostics.command import add_diagnose_command
+    from training.diagnostics.motion_command import add_motion_command
+    from training.errors import TrainingError
+    from training.export import add_export_command
+    from training.latents_command import add_latents_command
+    from training.posttrain_command import POSTTRAIN
+    from training.pretrain_command import PRETRAIN
+    from training.probes.command import PROBE
+    from training.report import add_report_command
+    from trajectories.errors import TrajectoryError
+except ModuleNotFoundError as error:  # the wheel is the same on every machine, the extras are not
+    sys.exit(f"error: {error}; pip install 'vjepa-planner[train]'")
 
 _EPILOGUE = """
 examples:

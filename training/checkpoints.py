@@ -1,7 +1,7 @@
 """Checkpoints to continue from: every parameter and the optimiser, whole or not at all.
 
 `torch.distributed.checkpoint` lets every process write its shard. A checkpoint is written beside
-its place and renamed when it is complete, so that a process that is killed at any moment leaves the
+its place and renamed when all of it is on disk, so that a kill or a power cut at any moment leaves the
 previous one intact. No random state is stored: all randomness is a function of seed, update and
 group (see `training.loop`).
 """
@@ -30,11 +30,13 @@ from models.model_folder import replace_file
 from training.distributed import World
 from training.errors import ResumeError
 from training.optimiser import blank_state, optimiser_state, restore_state
+from trajectories.storage import publish_folder
 
 _UNREADABLE = (CheckpointException, RuntimeError, ValueError, KeyError, OSError, EOFError)
 _STATE_FILE = "state.json"
 _NETWORK = "network"
 _OPTIMISER = "optimiser"
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,9 @@ class Checkpoints:
     ) -> None:
         """Write a checkpoint; every process has to call it."""
         final = checkpoint_path(self._directory, progress.step)
-        partial = final.with_suffix(".partial")
+        partial = final.with_suffix(_PARTIAL)
         if self._world.is_main:
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(final, ignore_errors=True)
             partial.mkdir(parents=True)
         self._world.barrier()
         state = {_NETWORK: network.state_dict(), _OPTIMISER: optimiser_state(network, optimiser)}
@@ -82,7 +83,8 @@ class Checkpoints:
             save(state, checkpoint_id=partial, no_dist=not dist.is_initialized())
         if self._world.is_main:
             (partial / _STATE_FILE).write_text(json.dumps(asdict(progress)))
-            partial.rename(final)
+            shutil.rmtree(final, ignore_errors=True)
+            publish_folder(partial, final)
             self._remove_old(progress)
         self._world.barrier()
 
@@ -99,12 +101,16 @@ class Checkpoints:
         return read_progress(path)
 
     def _remove_old(self, progress: Progress) -> None:
+        """Remove what is not kept, and what earlier processes that were killed left half-written."""
         kept = [progress.step]
         paths = _complete(self._directory)
         kept += [_step(path) for path in paths[-self._keep_last :]]
+        for path in self._directory.glob(f"step-*{_PARTIAL}"):
+            shutil.rmtree(path)
         for path in paths:
             if _step(path) not in kept and _step(path) != progress.best_step:
-                shutil.rmtree(path)
+                # Half of one must not pass for a whole, should this process end here.
+                shutil.rmtree(path.rename(path.with_suffix(_PARTIAL)))
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
@@ -201,7 +207,7 @@ def _stored(path: Path, part: str) -> dict[str, TensorStorageMetadata]:
 
 
 def _complete(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob("step-*") if path.suffix != ".partial")
+    return sorted(path for path in directory.glob("step-*") if path.suffix != _PARTIAL)
 
 
 def _step(path: Path) -> int:

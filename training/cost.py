@@ -279,35 +279,3 @@ def _cost(
         activation_bytes=kept_bytes,
         checkpoint_bytes=trained * (_FLOAT32 + state) + (held - outside) * _FLOAT32,
     )
-
-
-@dataclass(frozen=True)
-class CacheCost:
-    """What a cache of latents costs.
-
-    Attributes:
-        frames: Encoded frames.
-        size_bytes: Their tokens on disk.
-        flops: Operations to encode them.
-    """
-
-    frames: int
-    size_bytes: int
-    flops: float
-
-
-def cache_cost(
-    encoder: EncoderConfig,
-    duration_s: float,
-    row_period_s: float,
-    views: int = 1,
-    bytes_per_number: int = 2,
-) -> CacheCost:
-    """Return the cost of a cache of latents of some hours of recordings."""
-    frames = round(duration_s / row_period_s) * views
-    numbers = encoder.tokens_per_frame * encoder.embed_dim
-    return CacheCost(
-        frames=frames,
-        size_bytes=frames * numbers * bytes_per_number,
-        flops=frames * encoder_flops(encoder, encoder.tokens_per_frame),
-    )

@@ -24,12 +24,12 @@ from models.config import ACPredictorConfig, EncoderConfig, MaskPredictorConfig
 from models.encoder import CHANNELS, VisionTransformer
 from models.mask_predictor import MaskPredictor
 from training.ac_losses import loss_terms
+from training.cache_cost import cache_cost
 from training.config import OptimiserConfig, OptimiserKind
 from training.cost import (
     STATE_BYTES,
     ac_predictor_flops,
     activation_bytes,
-    cache_cost,
     encoder_flops,
     mask_predictor_flops,
 )

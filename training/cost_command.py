@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from models.config import vit_giant_xformers
+from training.cache_cost import cache_cost
 from training.config import load_recipe
-from training.cost import EXPECTED_MFU, PEAK_FLOPS, Cost, cache_cost, posttraining_cost
+from training.cost import EXPECTED_MFU, PEAK_FLOPS, Cost, posttraining_cost
 from training.cost_check import check_all, measure_speed
 from training.cost_report import quantity
 from training.errors import ConfigurationError

@@ -239,7 +239,7 @@ def _open_shard(path: Path, key: CacheKey) -> _Shard:
         checks = np.load(path / "checks.npy", allow_pickle=False)
         states = np.load(path / "states.npy", allow_pickle=False)
         size = (path / "tokens.bin").stat().st_size
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, EOFError) as error:  # the last one: an empty .npy
         raise CorruptLatentsError(f"{path} cannot be read ({error}); remove it") from error
     count = sum(block.count for block in blocks)
     if not len(checks) == len(states) == count or size != count * key.frame_bytes:

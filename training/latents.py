@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from rich.progress import track
 from torch import Tensor
 
 from models.config import FrameGeometry
-from models.encoders import Encoder
+from models.encoders import Encoder, encode_images
+from models.model_folder import replace_file
 from models.preprocess import preprocess_frames
-from models.world_model import normalise
 from training.errors import DataError, LatentsMismatchError
 from training.latent_cache import (
     KEY_FILE,
@@ -36,7 +37,11 @@ from training.latent_cache import (
     open_cache,
     read_key,
 )
-from training.recordings import Recordings, fingerprint
+from training.recordings import Recordings, fingerprint, refuse_bad
+from trajectories.errors import TrajectoryError
+from trajectories.storage import publish_folder
+
+logger = logging.getLogger(__name__)
 
 SHARD_BYTES: Final = 2**30
 _FRAMES_AT_ONCE: Final = 64
@@ -56,7 +61,10 @@ class FrameEncoder:
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """Encode frames one by one, each repeated to fill a tubelet, as the planner will.
+        """Encode frames one by one, as `models.world_model.WorldModel.encode` does for the planner.
+
+        Products are computed in bfloat16 here, whatever the precision of the run: a cache keeps no more
+        digits, and what is learned does not depend on whether there is one.
 
         Args:
             frames: uint8 RGB `[B, H, W, 3]`.
@@ -64,13 +72,11 @@ class FrameEncoder:
         Returns:
             Layer-normed tokens, float32 `[B, N, D]`, on the encoder's device.
         """
-        config = self.network.config
         device = next(self.network.parameters()).device
-        pixels = preprocess_frames(frames.to(device), config.img_size, self.geometry)
-        clip = pixels.unsqueeze(2).expand(-1, -1, config.frames_per_image, -1, -1)
+        size = self.network.config.img_size
+        pixels = preprocess_frames(frames.to(device), size, self.geometry)
         with torch.autocast(device.type, torch.bfloat16):
-            tokens = self.network(clip)
-        return normalise(tokens)
+            return encode_images(self.network, pixels)
 
     def sha256(self) -> str:
         """Return a hash of the configuration and the weights, whatever type those are held in."""
@@ -121,8 +127,11 @@ def encode_recordings(
     stored_type: StoredType = "bfloat16",
     part: tuple[int, int] = (0, 1),
     shard_bytes: int = SHARD_BYTES,
+    max_bad: int = 0,
 ) -> LatentCache:
     """Encode every frame of all views into a cache; what is there already is kept.
+
+    A view whose frames cannot be read is left out and named; the others are encoded all the same.
 
     Args:
         encoder: The frozen encoder.
@@ -130,14 +139,15 @@ def encode_recordings(
         directory: The cache, new or begun by an earlier call with the same arguments.
         stored_type: Type of the numbers on disk.
         part: Which part of how many this call encodes, for several processes at once.
-        shard_bytes: A shard is finished when it has grown to this size.
+        shard_bytes: A shard is finished when it has grown to this size [bytes].
+        max_bad: Unreadable views to leave out before the cache is refused.
 
     Returns:
         The opened cache, with all shards that are complete so far.
 
     Raises:
         LatentsMismatchError: The folder holds a cache of something else.
-        DataError: There is no episode.
+        DataError: There is no episode, or more views are unreadable; the others are in the cache.
     """
     key = describe(encoder, recordings, stored_type)
     _claim(directory, key)
@@ -146,16 +156,23 @@ def encode_recordings(
     todo = [pair for pair in _wanted(recordings)[part[0] :: part[1]] if pair not in done]
     writer: ShardFile | None = None
     names = _free_names(directory, part[0])
+    bad: list[str] = []
     for episode, view in track(todo, description="encoding frames"):
+        try:
+            tokens = _encode_view(encoder, recordings, episode, view)
+        except TrajectoryError as error:
+            bad.append(f"{episode}, view {view}: {error}")
+            logger.warning("left out %s", bad[-1])
+            continue
         if writer is None:
             writer = ShardFile(next(names), key)
-        tokens = _encode_view(encoder, recordings, episode, view)
         writer.append(episode, view, tokens, recordings.states(episode))
         if writer.size_bytes >= shard_bytes:
             writer.close()
             writer = None
     if writer is not None:
         writer.close()
+    refuse_bad(bad, max_bad, f"{len(todo)} views that were to be encoded")
     return open_cache(directory, key)
 
 
@@ -176,9 +193,10 @@ def _claim(directory: Path, key: CacheKey) -> None:
     if path.exists():
         check_key(directory, read_key(directory), key)
     else:
-        partial = path.with_suffix(".partial")
-        partial.write_text(key.model_dump_json(indent=1))
-        partial.rename(path)
+        text = key.model_dump_json(
+            indent=1
+        )  # several processes may write it; it is the same for all
+        replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _wanted(recordings: Recordings) -> list[tuple[str, str]]:
@@ -249,4 +267,4 @@ class ShardFile:
         np.save(self._partial / "checks.npy", np.array(self._checks, dtype=np.uint32))
         np.save(self._partial / "states.npy", np.concatenate(self._states))
         (self._partial / "blocks.json").write_text(json.dumps(self._blocks))
-        self._partial.rename(self._directory)
+        publish_folder(self._partial, self._directory)

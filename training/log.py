@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from models.model_folder import replace_file
 from training.config import TrackerName
 from training.trackers import Tracker, open_tracker
 
@@ -92,18 +93,25 @@ class RunLog:
         for tracker in self._trackers:
             tracker.close()
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether any row of the training was written yet, by this process or the one before."""
+        return not self._quiet and bool(self._tables["training"].rows)
+
     def collect(self, step: int, values: Mapping[str, float]) -> None:
         """Note the values of one update, and move the bar; `step` updates are done."""
         self._means.add(values)
         self._progress.update(self._task, completed=step)
 
-    def write_row(self, step: int) -> dict[str, float]:
-        """Store the means of what was collected since the last row, and return them."""
-        row = self._means.take()
+    def take_means(self) -> dict[str, float]:
+        """Return the means of what was collected since the last call."""
+        return self._means.take()
+
+    def write_row(self, step: int, row: Mapping[str, float]) -> None:
+        """Store and show values of the training."""
         status = "  ".join(f"{name} {row[name]:.4g}" for name in _SHOWN if name in row)
         self._progress.update(self._task, status=status)
         self._store("training", step, row)
-        return row
 
     def write_validation(self, step: int, values: Mapping[str, float]) -> None:
         """Store what a validation found."""
@@ -154,15 +162,15 @@ class _Table:
 
     def __init__(self, path: Path, done: int) -> None:
         self._path = path
-        self._rows = [row for row in read_table(path) if row["step"] <= done] if done else []
-        self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        if self._rows:
+        self.rows = [row for row in read_table(path) if row["step"] <= done] if done else []
+        self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        if self.rows:
             self._rewrite()
         else:
             path.unlink(missing_ok=True)
 
     def write(self, row: Mapping[str, float]) -> None:
-        self._rows.append(dict(row))
+        self.rows.append(dict(row))
         new = [name for name in row if name not in self._columns]
         self._columns += new
         if new:
@@ -172,21 +180,24 @@ class _Table:
             csv.DictWriter(file, self._columns).writerow(row)
 
     def _rewrite(self) -> None:
-        with self._path.open("w", newline="", encoding="utf-8") as file:
+        replace_file(self._path, self._write_all)
+
+    def _write_all(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows(self._rows)
+            writer.writerows(self.rows)
 
 
 def read_table(path: Path) -> list[dict[str, float]]:
-    """Read `log.csv` or `validation.csv`; no file means no rows. Empty cells are left out."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [
-            {name: float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    """Read `log.csv` or `validation.csv`; no file means no rows.
+
+    Empty cells are left out, and a line that a crash cut off: half a number is another number.
+    """
+    rows = [
+        {name: float(value) for name, value in row.items() if value}
+        for row in csv.DictReader(whole_lines(path))
+    ]
     return [row for row in rows if "step" in row]
 
 
@@ -196,8 +207,8 @@ class _Events:
     def __init__(self, path: Path, done: int) -> None:
         self._path = path
         kept = [event for event in read_events(path) if event["step"] <= done] if done else []
-        lines = [json.dumps(event) + "\n" for event in kept]
-        path.write_text("".join(lines), encoding="utf-8")
+        text = "".join(json.dumps(event) + "\n" for event in kept)
+        replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
     def write(self, event: Mapping[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
@@ -206,7 +217,12 @@ class _Events:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Read `log.jsonl`; no file means no events. A line that a crash cut off is left out."""
+    return [json.loads(line) for line in whole_lines(path)]
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Read the lines of a growing text file that were written to their end; no file means none."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    with path.open(newline="", encoding="utf-8") as file:
+        return [line for line in file if line.endswith("\n")]

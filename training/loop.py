@@ -228,11 +228,11 @@ class _Loop(Generic[BatchT]):
 
     def _report(self, values: dict[str, float]) -> None:
         done = self._progress.step
-        self._log.collect(
-            done, {**values, "samples_per_s": self._recipe.batch_size / values["step_s"]}
-        )
+        self._log.collect(done, values)
         if done % self._recipe.run.log_every == 0 or done == self._recipe.steps:
-            row = self._log.write_row(done)
+            row = self._log.take_means()
+            row["samples_per_s"] = self._recipe.batch_size / row["step_s"]
+            self._log.write_row(done, row)
             for text in self._training.warnings(row):
                 self._log.warn(done, text)
 
@@ -264,7 +264,7 @@ class _Loop(Generic[BatchT]):
     def _save(self) -> None:
         self._checkpoints.save(self._training.network, self._optimiser, self._progress)
         self._saved_step = self._progress.step
-        if self._world.is_main:
+        if self._log.has_rows:
             write_report(self._folder.path)
 
     def _write_model(self, directory: Path) -> None:

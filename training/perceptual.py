@@ -9,10 +9,10 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from models.encoders import encode_images
 from models.errors import MissingDependencyError
 from models.preprocess import normalise_pixels
 from models.timm_encoder import import_timm
-from models.world_model import normalise
 from training.latents import FrameEncoder
 
 PerceptualKind = Literal["none", "lpips", "encoder"]
@@ -53,9 +53,7 @@ class TokenDistance:
 
     def __call__(self, drawn: Tensor, true: Tensor, tokens: Tensor) -> Tensor:  # noqa: ARG002
         """Return the mean absolute difference of layer-normed tokens."""
-        clip = normalise_pixels(drawn * _WHITE).unsqueeze(2)
-        repeats = self._encoder.config.frames_per_image
-        seen = normalise(self._encoder(clip.expand(-1, -1, repeats, -1, -1)))
+        seen = encode_images(self._encoder, normalise_pixels(drawn * _WHITE))
         return (seen - tokens).abs().mean()
 
 

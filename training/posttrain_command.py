@@ -127,6 +127,7 @@ def _open_latents(
         directory,
         stored_type=recipe.data.stored_type,
         part=(world.rank, world.size),
+        max_bad=recipe.data.max_bad,
     )
     encoder.network.to("cpu")  # it has done its work, and the card may be small
     if world.device.type == "cuda":

@@ -42,18 +42,19 @@ class RobotDataConfig(FrozenConfig):
     row_period_s: PositiveFloat | None = Field(
         default=None,
         description="Thin recordings out to rows this far apart in real time [s]; windows begin at "
-        "any of them. None: all rows, which then have to be evenly apart in all recordings.",
+        "any of them. None: as the data say; only the simulator's shards and caches of latents do.",
     )
     strides: tuple[PositiveInt, PositiveInt] = Field(
         default=(1, 1),
-        description="Least and largest distance of the frames of a window [rows], drawn evenly.",
+        description="Least and largest distance of the frames of a window [rows].",
     )
     views: dict[str, PositiveFloat] = Field(
         default={}, description="Share of every camera by name; empty: all cameras alike."
     )
     draw: Draw = Field(
         default="windows",
-        description="`windows`: all alike; `episodes`: an episode, then a window of it (published).",
+        description="`windows`: those of all episodes and strides alike; `episodes`: an episode, then a "
+        "window of it (published).",
     )
     within_box: bool = Field(
         default=False,
@@ -63,7 +64,9 @@ class RobotDataConfig(FrozenConfig):
         default=0.0, ge=0, lt=1, description="Share of the episodes kept for validation."
     )
     max_bad: NonNegativeInt = Field(
-        default=0, description="Unreadable episodes that are left out before the run is refused."
+        default=0,
+        description="Unreadable episodes, and views while a cache is made, that are left out before the "
+        "run is refused.",
     )
 
     @model_validator(mode="after")

@@ -72,13 +72,14 @@ class ShardRecordings:
     @property
     def row_period_s(self) -> float:
         """Real time between two rows [s]."""
-        period = self._shards.shards[0].attributes.get("control_period_s")
-        if period is None:
+        periods = [shard.attributes.get("control_period_s") for shard in self._shards.shards]
+        if periods[0] is None or len(set(periods)) > 1:
             raise ConfigurationError(
-                "the data set does not say how far its rows are apart; write control_period_s "
-                "into the attributes of its first shard's episodes.json"
+                "the shards of a data set have to say how far their rows are apart, and all the same: "
+                f"control_period_s is {', '.join(sorted(set(map(str, periods))))} in the attributes of their "
+                "episodes.json; write the true one there, or keep different ones in folders of their own"
             )
-        return float(period)
+        return float(periods[0])
 
     def views(self, episode: str) -> Sequence[str]:  # noqa: ARG002  every episode has one
         """Return the name of the only camera."""
@@ -120,11 +121,10 @@ class DatasetRecordings:
             except TrajectoryError as error:  # noqa: PERF203  one bad episode must not hide others
                 bad.append(f"{dataset.name(index)}: {error}")
                 logger.warning("left out %s", bad[-1])
-        if len(bad) > max_bad or not self._entries:
-            raise DataError(
-                f"{len(bad)} of {len(dataset)} episodes in {dataset.root} cannot be used (data.max_bad "
-                f"allows {max_bad}):\n  " + "\n  ".join(bad[:_SHOWN])
-            )
+        refuse_bad(bad, max_bad, f"{len(dataset)} episodes in {dataset.root}")
+        if not self._entries:
+            listed = "".join(f"\n  {line}" for line in bad[:_SHOWN])
+            raise DataError(f"no episode of {dataset.root} can be used{listed}")
 
     @property
     def episodes(self) -> Sequence[str]:
@@ -197,6 +197,26 @@ def open_recordings(path: Path, row_period_s: float | None, max_bad: int = 0) ->
     if row_period_s is None:
         raise ConfigurationError(f"data.row_period_s is needed to read {path}")
     return DatasetRecordings(open_dataset(path), row_period_s, max_bad)
+
+
+def refuse_bad(bad: Sequence[str], max_bad: int, of_what: str) -> None:
+    """Refuse data of which too much cannot be read.
+
+    Args:
+        bad: What cannot be read, each with the reason.
+        max_bad: How much is left out without complaint.
+        of_what: What it is part of, with its number.
+
+    Raises:
+        DataError: Names the first of them.
+    """
+    if len(bad) > max_bad:
+        more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise DataError(
+            f"{len(bad)} of {of_what} cannot be used (data.max_bad allows {max_bad}):\n  "
+            + "\n  ".join(bad[:_SHOWN])
+            + more
+        )
 
 
 def fingerprint(recordings: Recordings) -> str:

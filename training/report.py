@@ -18,7 +18,14 @@ from training.checkpoints import latest_checkpoint, read_progress
 from training.config import dump_tree
 from training.curves import draw_curve
 from training.errors import ConfigurationError
-from training.log import EVENTS_FILE, TRAINING_TABLE, VALIDATION_TABLE, read_events, read_table
+from training.log import (
+    EVENTS_FILE,
+    TRAINING_TABLE,
+    VALIDATION_TABLE,
+    read_events,
+    read_table,
+    whole_lines,
+)
 from training.run_folder import LAUNCHES_FILE, RunFolder, read_run
 
 REPORT_FILE: Final = "report.html"
@@ -147,9 +154,8 @@ def _warnings(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _launches(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     tables = []
-    for line in lines:
+    for line in whole_lines(path):
         launch = json.loads(line)
         launch["command"] = " ".join(launch["command"])
         versions = launch.pop("versions")

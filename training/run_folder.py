@@ -25,13 +25,16 @@ from typing import Any, Final
 import torch
 import yaml
 
+from models.model_folder import replace_file
 from training.config import TrainingRecipe, changed_keys, dump_recipe
 from training.distributed import World
 from training.errors import ConfigurationError, ResumeError
+from training.log import whole_lines
 
 RECIPE_FILE: Final = "recipe.yaml"
 LAUNCHES_FILE: Final = "launches.jsonl"
-_FREE_TO_CHANGE = re.compile(r"run\.|.*\bpath$")  # how it runs, and where data lie
+# How it runs, and where data and caches lie: they are moved to where the next machine reads them faster.
+_FREE_TO_CHANGE = re.compile(r"run\.|(.*\.)?((latents|cache|videos)_)?path$")
 _PACKAGES = ("torch", "torchvision", "numpy", "timm", "safetensors", "pydantic")
 
 
@@ -64,6 +67,7 @@ def open_run_folder(path: Path, command: str, recipe: TrainingRecipe, world: Wor
 
     Raises:
         ResumeError: The folder belongs to a run with another recipe.
+        ConfigurationError: The recipe in the folder cannot be read.
     """
     content = {"training": command, **recipe.model_dump(mode="json")}
     known = _read(path / RECIPE_FILE)
@@ -79,9 +83,11 @@ def open_run_folder(path: Path, command: str, recipe: TrainingRecipe, world: Wor
     if world.is_main:
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         text = f"training: {command}\n" + dump_recipe(recipe)
-        (path / RECIPE_FILE).write_text(text, encoding="utf-8")
-        with (path / LAUNCHES_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(describe_launch(world)) + "\n")
+        replace_file(path / RECIPE_FILE, lambda p: p.write_text(text, encoding="utf-8"))
+        launches = [*whole_lines(path / LAUNCHES_FILE), json.dumps(describe_launch(world)) + "\n"]
+        replace_file(
+            path / LAUNCHES_FILE, lambda p: p.write_text("".join(launches), encoding="utf-8")
+        )
     world.barrier()
     return folder
 
@@ -122,7 +128,12 @@ def describe_launch(world: World) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is damaged ({error}); write to another folder") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no recipe; write to another folder")
     return content
 
 

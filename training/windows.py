@@ -23,7 +23,8 @@ from training.errors import ConfigurationError, DataError
 from trajectories.poses import POSITION
 
 Draw = Literal["windows", "episodes"]
-"""`windows`: all windows alike. `episodes`: an episode first, then one of its windows, as published."""
+"""`windows`: all windows of all strides alike, so that long strides, of which an episode holds fewer, come less often.
+`episodes`: an episode first, then one of its windows, as published."""
 
 _RETRIES = 10
 _PERIOD_TOLERANCE = 0.1  # the published "4 fps" is 6 % off the period of its recordings
@@ -35,7 +36,7 @@ class WindowSettings:
 
     Attributes:
         frames: Frames in a window, T.
-        strides: Least and largest distance of neighbouring frames [rows], drawn evenly.
+        strides: Least and largest distance of neighbouring frames [rows].
         views: Share of every camera; episodes without any of them are left out.
         max_step_m: Windows with a larger first translation on an axis are left out, because the
             planner may not choose it [m]; none are by default.

@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     except TrajectoryError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"error: {error}; pip install 'vjepa-planner[data]'\n")
+        return 1
     except OSError as error:
         sys.stderr.write(f"error: {error}; is the path right and the disk writable?\n")
         return 1

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trajectories.errors import CorruptDataError, InvalidEpisodeError
 from trajectories.poses import POSE_DIM
+from trajectories.storage import publish_folder
 
 FORMAT_VERSION = 1
 
@@ -79,7 +80,7 @@ class ShardWriter:
             "attributes": self._attributes,
         }
         (partial / "episodes.json").write_text(json.dumps(header, indent=1))
-        partial.rename(self._directory)
+        publish_folder(partial, self._directory)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _open_shard(path: Path) -> Shard:
         header = json.loads((path / "episodes.json").read_text())
         frames = np.load(path / "frames.npy", mmap_mode="r", allow_pickle=False)
         states = np.load(path / "states.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # an empty .npy is the last of these
         raise CorruptDataError(f"{path} cannot be read ({error}); remove it") from error
     if header.get("version") != FORMAT_VERSION:
         raise CorruptDataError(

@@ -127,9 +127,12 @@ class Location:
 
 
 def sync(path: Path) -> None:
-    """Have the operating system put a file on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Have the operating system put a file, or the names in a folder, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -148,6 +151,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         draft.unlink(missing_ok=True)  # on a full disk it would keep the room that others need
         raise
     draft.replace(path)
+
+
+def publish_folder(partial: Path, final: Path) -> None:
+    """Give a folder of files its final name once all of it is on disk.
+
+    Readers, and a power cut, find the whole folder under that name or none. `final` must not exist.
+    """
+    for path in partial.rglob("*"):
+        sync(path)
+    sync(partial)
+    partial.rename(final)
+    sync(final.parent)
 
 
 def locate(path: PathLike | Location) -> Location:

@@ -116,7 +116,8 @@ class PolicySpec:
             found = getattr(importlib.import_module(self.module), self.factory)
         except (ImportError, AttributeError) as error:
             raise PolicyError(
-                f"{self} does not exist ({error}); name a function that can be imported from here"
+                f"{self} does not exist ({error}); name a function that can be imported from here. "
+                "Policies that plan need pip install 'vjepa-planner[sim,server]'"
             ) from error
         if not callable(found):
             raise PolicyError(f"{self} is no function but {found!r}")

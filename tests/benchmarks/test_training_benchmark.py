@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks import training
+from benchmarks.fine_tuning import FINE_TUNING, SAVINGS
 from benchmarks.training_sizes import published, small
-from benchmarks.training_ways import FINE_TUNING, PUBLISHED, SAVINGS, WAYS, Row, measure
+from benchmarks.training_ways import PUBLISHED, WAYS, Row, measure
 from models.config import ACPredictorConfig, EncoderConfig, MaskPredictorConfig
 
 CPU = torch.device("cpu")

@@ -17,19 +17,20 @@ from models.checkpoint import (
     save_world_model,
 )
 from models.config import EncoderConfig, MaskPredictorConfig, WorldModelConfig, tiny, vit_large
-from models.convert import save_published
+from models.convert import convert, save_published
 from models.encoder import VisionTransformer
 from models.errors import (
     CheckpointMismatchError,
     CheckpointNotFoundError,
     ConfigurationError,
+    ConversionError,
     CorruptCheckpointError,
     RopeMismatchError,
     UnsafeCheckpointError,
 )
 from models.identity import blank, encoder_presets, world_model_presets
 from models.mask_predictor import MaskPredictor
-from models.weights import compare, fit_unused_layer
+from models.weights import cast, compare, fit_unused_layer, load_strictly
 from models.world_model import WorldModel
 
 
@@ -246,6 +247,51 @@ def test_half_a_camera_layer_is_not_made_up(tiny_model: WorldModel, tmp_path: Pa
 
 
 # Refusals ---------------------------------------------------------------------------------------
+
+
+def test_an_encoder_for_a_model_that_has_one_is_refused(
+    tiny_model: WorldModel, tmp_path: Path
+) -> None:
+    save_world_model(tiny_model, tmp_path / "whole")
+    assert isinstance(tiny_model.encoder, VisionTransformer)
+    save_encoder(tiny_model.encoder, tmp_path / "encoder")
+    with pytest.raises(ConfigurationError, match="holds its own encoder"):
+        load_world_model(tmp_path / "whole", encoder=tmp_path / "encoder")
+    with pytest.raises(ConfigurationError, match="holds its own encoder"):
+        convert(tmp_path / "whole", tmp_path / "out", "ours", encoder=tmp_path / "encoder")
+    with pytest.raises(ConversionError, match="no action-conditioned predictor"):
+        convert(tmp_path / "encoder", tmp_path / "out", "ours", encoder=tmp_path / "encoder")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("second", ["norm.weight", "backbone.norm.weight"])
+def test_one_weight_under_two_names_is_refused(
+    tiny_model: WorldModel, tmp_path: Path, second: str
+) -> None:
+    state = wrapped(tiny_model.encoder, "module.")
+    path = write(tmp_path / "two.pt", {"encoder": {**state, second: torch.zeros(48)}})
+    with pytest.raises(CorruptCheckpointError, match=r"'norm\.weight' .* under several names"):
+        load_encoder(path)
+
+
+def test_whole_numbers_keep_their_type() -> None:
+    counted = nn.BatchNorm1d(3)
+    counted.num_batches_tracked.fill_(70_001)  # no float16 is that large
+    state = {
+        name: cast(value, "cpu", torch.float16) for name, value in counted.state_dict().items()
+    }
+    assert state["running_mean"].dtype == torch.float16
+    again = nn.BatchNorm1d(3)
+    load_strictly(again, state, "here", dtype=torch.bfloat16)
+    assert again.num_batches_tracked.dtype == torch.int64
+    assert int(again.num_batches_tracked) == 70_001
+    assert again.weight.dtype == torch.bfloat16
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "numbers.pt", {"encoder": {7: torch.zeros(3)}})
+    with pytest.raises(CorruptCheckpointError, match="no network 'encoder'"):
+        load_encoder(path)
 
 
 def test_the_wrong_rotary_flavour_is_refused_with_the_right_one(

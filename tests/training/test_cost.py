@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from models.config import vit_giant_xformers
+from training.cache_cost import cache_cost
 from training.config import load_recipe
 from training.cost import (
     ClipBatches,
     activation_bytes,
-    cache_cost,
     encoder_flops,
     parameters,
     posttraining_cost,

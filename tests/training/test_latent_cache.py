@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,18 @@ import torch
 from models.encoder import VisionTransformer
 from models.weights import frozen
 from training.episodes import CachedEpisodes, LiveEpisodes
-from training.errors import CorruptLatentsError, DataError, LatentsMismatchError
+from training.errors import (
+    ConfigurationError,
+    CorruptLatentsError,
+    DataError,
+    LatentsMismatchError,
+)
 from training.latent_cache import open_cache
 from training.latents import check_encoder, describe, encode_recordings
 from training.recordings import SIMULATED_VIEW, open_recordings
 from training.windows import WindowSampler, WindowSettings
+from trajectories.errors import CorruptDataError
+from trajectories.shards import ShardWriter
 
 
 @pytest.fixture
@@ -79,6 +87,61 @@ def test_a_truncated_shard_is_refused_when_it_is_opened(cache, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorruptLatentsError, match="bytes"):
         open_cache(tmp_path / "latents")
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "checks.npy", "states.npy", "blocks.json"])
+def test_a_file_that_a_power_cut_left_empty_is_named(cache, tmp_path, name):
+    (tmp_path / "latents" / "shard-000-00000" / name).write_bytes(b"")
+    with pytest.raises(CorruptLatentsError, match="shard-000-00000"):
+        open_cache(tmp_path / "latents")
+
+
+def test_a_view_that_cannot_be_read_is_left_out_and_the_others_are_kept(
+    encoder, recordings, tmp_path, monkeypatch
+):
+    read = recordings.frames
+
+    def read_all_but_one(episode, view, rows):
+        if episode == "000001":
+            raise CorruptDataError("scratched")
+        return read(episode, view, rows)
+
+    monkeypatch.setattr(recordings, "frames", read_all_but_one)
+    good = [(name, SIMULATED_VIEW) for name in recordings.episodes if name != "000001"]
+    with pytest.raises(DataError, match=r"1 of \d+ views .*max_bad allows 0[^!]*000001.*scratched"):
+        encode_recordings(encoder, recordings, tmp_path / "latents")
+    assert sorted(open_cache(tmp_path / "latents").contents) == good
+    cache = encode_recordings(encoder, recordings, tmp_path / "latents", max_bad=1)
+    assert sorted(cache.contents) == good
+    monkeypatch.undo()
+    whole = encode_recordings(encoder, recordings, tmp_path / "latents")
+    assert len(whole.contents) == len(recordings.episodes)
+
+
+def test_processes_may_begin_the_same_cache_at_the_same_time(
+    encoder, recordings, tmp_path, monkeypatch
+):
+    replace_path = Path.replace
+
+    def let_another_be_faster(path, target):
+        if not Path(target).exists() and Path(target).name == "cache.json":
+            monkeypatch.setattr(Path, "replace", replace_path)
+            encode_recordings(encoder, recordings, tmp_path / "latents", part=(0, 2))
+        return replace_path(path, target)
+
+    monkeypatch.setattr(Path, "replace", let_another_be_faster)
+    cache = encode_recordings(encoder, recordings, tmp_path / "latents", part=(1, 2))
+    assert len(cache.contents) == len(recordings.episodes)
+
+
+def test_shards_of_different_periods_are_refused(shards, tmp_path):
+    writer = ShardWriter(tmp_path / "shard-00000", 2, (8, 8), {"control_period_s": 1.0})
+    other = ShardWriter(tmp_path / "shard-00001", 2, (8, 8), {"control_period_s": 0.5})
+    for each in (writer, other):
+        each.append(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 7)), "reach")
+        each.close()
+    with pytest.raises(ConfigurationError, match=r"0\.5, 1\.0"):
+        open_recordings(tmp_path, 1.0)
 
 
 def test_a_folder_without_a_cache_names_the_command_that_makes_one(tmp_path):

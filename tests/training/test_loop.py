@@ -23,6 +23,7 @@ from training.errors import ConfigurationError, DivergedError, ResumeError
 from training.log import RunLog, read_events, read_table
 from training.loop import Training, train
 from training.pretrain import Pretraining
+from training.report import write_report
 from training.run_folder import open_run_folder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ class Toy(Training):
 
 
 def recipe(**changes):
-    run = dict(device="cpu", precision="fp32", log_every=1, save_every=2, **changes.pop("run", {}))
+    run = dict(device="cpu", precision="fp32", log_every=1, save_every=2) | changes.pop("run", {})
     values = dict(
         steps=6,
         batch_size=8,
@@ -163,6 +164,23 @@ def test_another_recipe_is_refused_in_the_same_folder(tmp_path):
     start(tmp_path, run=dict(keep_last=5))  # how it runs may change
 
 
+def test_data_and_caches_may_move_between_two_launches(tmp_path):
+    class DataRecipe(TrainingRecipe):
+        path: str
+        cache_path: str
+        encoder_from: str = "here"
+
+    values = recipe().model_dump()
+    config = DataRecipe.model_validate({**values, "path": "disk/a", "cache_path": "disk/b"})
+    train(Toy(), config, open_run_folder(tmp_path, "toy", config, World()), World())
+    moved = config.model_copy(update={"path": "scratch/a", "cache_path": "scratch/b"})
+    open_run_folder(tmp_path, "toy", moved, World())
+    with pytest.raises(ResumeError, match="encoder_from changed"):
+        open_run_folder(
+            tmp_path, "toy", moved.model_copy(update={"encoder_from": "there"}), World()
+        )
+
+
 def test_no_steps_keep_the_initial_weights(tmp_path):
     start(tmp_path, steps=0)
     torch.testing.assert_close(weights(tmp_path), dict(Toy().network.state_dict()))
@@ -218,12 +236,74 @@ def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path):
     assert start(tmp_path, steps=2).step == 2
 
 
+def test_a_checkpoint_before_the_first_row_of_the_log_is_no_reason_to_stop(tmp_path):
+    outcome = start(tmp_path, run=dict(log_every=5, save_every=1))
+    assert outcome.is_finished
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_checkpoint(tmp_path):
+    for name in ("step-00000001.partial", "step-00000004.partial"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    start(tmp_path)
+    assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == ["", ""]
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr("trajectories.storage.sync", lambda path: events.append(path.name))
+    rename = Path.rename
+
+    def record_rename(path, target):
+        events.append(f"{path.name} -> {Path(target).name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", record_rename)
+    start(tmp_path, steps=2)
+    named = events.index("step-00000002.partial -> step-00000002")
+    written = {p.name for p in (tmp_path / "checkpoints" / "step-00000002").iterdir()}
+    assert {*written, "step-00000002.partial"} <= set(events[:named])
+    assert "checkpoints" in events[named:]
+
+
+def test_a_line_that_was_cut_off_does_not_keep_a_run_from_going_on(tmp_path):
+    start(tmp_path, steps=4)
+    for name, half in (("log.csv", "1,0.2,3e"), ("log.jsonl", '{"ti'), ("launches.jsonl", '{"st')):
+        with (tmp_path / name).open("a") as file:
+            file.write(half)
+    rows = read_table(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    write_report(tmp_path)
+    start(tmp_path, steps=4)
+    launches = (tmp_path / "launches.jsonl").read_text().splitlines()
+    assert len([json.loads(line) for line in launches]) == 2
+
+
+def test_a_damaged_recipe_is_named_and_not_taken_for_none(tmp_path):
+    start(tmp_path)
+    for content in ("", "steps: [6"):
+        (tmp_path / "recipe.yaml").write_text(content)
+        with pytest.raises(ConfigurationError, match="recipe"):
+            start(tmp_path, optimiser=dict(learning_rate=dict(kind="wsd", peak=0.1)))
+
+
+def test_throughput_is_samples_over_time_whatever_single_updates_took(tmp_path):
+    class Stalling(Toy):
+        def after_update(self, step):
+            time.sleep(0.3 if step == 3 else 0.0)
+
+    start(tmp_path, Stalling(), run=dict(log_every=6))
+    (row,) = read_table(tmp_path / "log.csv")
+    assert row["samples_per_s"] == pytest.approx(8 / row["step_s"])
+    assert row["samples_per_s"] < 6 * 8 / 0.3
+
+
 def test_every_row_of_the_log_is_written_whatever_a_step_reports(tmp_path):
     with RunLog(tmp_path, "rows", 4, quiet=False) as log:
         for step in (1, 2, 3, 4):
             log.collect(step, {"loss": float(step), **({"rollout": 10.0} if step == 2 else {})})
             if step % 2 == 0:
-                log.write_row(step)
+                log.write_row(step, log.take_means())
     rows = read_table(tmp_path / "log.csv")
     assert rows == [{"step": 2, "loss": 1.5, "rollout": 10.0}, {"step": 4, "loss": 3.5}]
 
@@ -232,10 +312,10 @@ def test_a_continued_log_drops_rows_that_are_made_again(tmp_path):
     with RunLog(tmp_path, "rows", 4) as log:
         for step in (1, 2, 3):
             log.collect(step, {"loss": float(step)})
-            log.write_row(step)
+            log.write_row(step, log.take_means())
     with RunLog(tmp_path, "rows", 4, done=2) as log:
         log.collect(3, {"loss": 33.0, "extra": 1.0})
-        log.write_row(3)
+        log.write_row(3, log.take_means())
     assert [row["loss"] for row in read_table(tmp_path / "log.csv")] == [1.0, 2.0, 33.0]
     assert [event["loss"] for event in read_events(tmp_path / "log.jsonl")] == [1.0, 2.0, 33.0]
 

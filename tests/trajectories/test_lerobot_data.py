@@ -263,6 +263,17 @@ def test_version_2_1_is_read(tmp_path, make_episode):
         assert np.abs(loss).mean() < 6
 
 
+def test_a_file_that_lacks_a_column_spoils_its_own_episode_only(tmp_path, make_episode):
+    source = write(tmp_path / "v3", *(make_episode(seed=seed) for seed in range(2)))
+    root = as_v21(source, tmp_path / "v2", make_episode)
+    file = root / "data/chunk-000/episode_000001.parquet"
+    pq.write_table(pq.read_table(file).drop_columns("observation.state.gripper_position"), file)
+    data = open_dataset(root)
+    assert len(data.open(0)) > 0
+    with pytest.raises(BadEpisodeError, match=r"episode 1: missing key: .*gripper_position"):
+        data.open(1)
+
+
 OPENPI = {
     "observation.state.joint_position": "joint_position",
     "observation.state.gripper_position": "gripper_position",

@@ -36,6 +36,16 @@ def test_episodes_of_all_shards_come_back_in_order(tmp_path):
         np.testing.assert_array_equal(data.states[index], states)
 
 
+@pytest.mark.parametrize("name", ["frames.npy", "states.npy", "episodes.json"])
+def test_a_file_that_a_power_cut_left_empty_is_named(tmp_path, name):
+    writer = ShardWriter(tmp_path / "shard-00000", 2, (8, 8), {})
+    writer.append(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 7)), "reach")
+    writer.close()
+    (tmp_path / "shard-00000" / name).write_bytes(b"")
+    with pytest.raises(CorruptDataError, match="shard-00000 cannot be read"):
+        open_shards(tmp_path)
+
+
 def test_an_unfinished_shard_is_not_seen(tmp_path):
     write(tmp_path / "shard-00000", [0])
     (tmp_path / "shard-00001.partial").mkdir()

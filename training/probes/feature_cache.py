@@ -21,8 +21,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from models.model_folder import replace_file
 from training.errors import CorruptLatentsError, LatentsMismatchError
 from training.latent_cache import checksum, complete_shards
+from trajectories.storage import publish_folder
 
 KEY_FILE: Final = "cache.json"
 SHARD_BYTES: Final = 2**30
@@ -114,9 +116,10 @@ def claim(directory: Path, key: FeatureKey) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / KEY_FILE
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(key.model_dump_json(indent=1))
-        partial.rename(path)
+        text = key.model_dump_json(
+            indent=1
+        )  # several processes may write it; it is the same for all
+        replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return
     try:
         found = FeatureKey.model_validate_json(path.read_text())
@@ -192,7 +195,7 @@ class FeatureWriter:
             self._file.close()
         content = {"shape": self._shape, "entries": self._entries, "unreadable": self._unreadable}
         (self._partial / "entries.json").write_text(json.dumps(content))
-        self._partial.rename(self._partial.with_suffix(""))
+        publish_folder(self._partial, self._partial.with_suffix(""))
         self._start()
 
     def _start(self) -> None:

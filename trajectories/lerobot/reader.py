@@ -19,7 +19,7 @@ from trajectories.droid_raw import CLOCK_KEY
 from trajectories.episode import Array, Clock, Episode, Provenance
 from trajectories.errors import BadEpisodeError, CorruptDataError, Defect
 from trajectories.kinematics import flange_pose
-from trajectories.lerobot.index import Entry, read_index, read_info
+from trajectories.lerobot.index import INFO_FILE, Entry, read_index, read_info
 from trajectories.lerobot.keys import OUTCOME_COLUMN, KeyMap, choose_keys, column_of, signal_of
 from trajectories.parquet import read_rows, read_table
 from trajectories.storage import Location
@@ -91,6 +91,12 @@ class LeRobotReader:
         if owners is not None and (owners != entry.index).any():
             detail = f"rows of episode {owners[owners != entry.index][0]} in {entry.data}"
             raise BadEpisodeError(name, [Defect("wrong rows", detail)])
+        keys = self._keys
+        needed = (keys.gripper, keys.pose or str(keys.joints), *keys.extrinsics.values())
+        missing = [column for column in needed if column not in table]
+        if missing:  # a file may lack what the data set promises; that spoils its own episodes only
+            detail = f"{entry.data} has no {', '.join(missing)}, which {INFO_FILE} promises"
+            raise BadEpisodeError(name, [Defect("missing key", detail)])
         return table
 
     def _states(self, table: Mapping[str, Array]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from trajectories.episode import Array, Episode
 from trajectories.errors import CorruptDataError
 from trajectories.lerobot.columns import cameras_of
 from trajectories.lerobot.stats import Stats, stats_of_camera, stats_of_rows
-from trajectories.storage import sync
+from trajectories.storage import publish_folder
 from trajectories.video_writer import Codec, VideoWriter
 
 STAGE_FOLDER = ".staged"
@@ -96,9 +96,7 @@ def write_staged(
         "stats": {name: as_lists(described) for name, described in stats.items()},
     }
     (partial / _DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
-    for path in partial.iterdir():
-        sync(path)
-    partial.rename(folder)
+    publish_folder(partial, folder)
     return read_staged(folder)
 
 

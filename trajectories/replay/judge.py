@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -19,7 +20,21 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the planner said; energies that it does not report are None, `goal_ms` is as in `StepResult`."""
+    """What the planner said.
+
+    Attributes:
+        actions: The plan `[H, 7]` [m, rad, closedness].
+        energy_now: Energy of the frame itself towards the goal.
+        energy: Energy of the plan, by the planner's own account.
+        energy_do_nothing: Energy of staying; None where the planner does not report it.
+        evaluations: Action sequences that it imagined.
+        encode_ms: Time to encode the frame [ms].
+        plan_ms: Time to search [ms].
+        queue_ms: Time before that, waiting for other requests [ms].
+        round_trip_ms: Time from question to answer [ms].
+        goal_ms: As in `StepResult`.
+        warnings: What the planner warned of.
+    """
 
     actions: Array
     energy_now: float
@@ -74,16 +89,6 @@ def judge(
         question.goal,
         np.concatenate([question.recorded[None], *tried.values()]),
     )
-    policies, start = {}, 1
-    for name, actions in tried.items():
-        energies = None if known is None else known.of_actions[start : start + len(actions)]
-        policies[name] = _policy(actions, question.recorded, energies)
-        start += len(actions)
-    reported = {PLAN: answer.energy}  # the planner's own number is the one that it chose by
-    if known is None and answer.energy_do_nothing is not None:
-        reported[baselines.DO_NOTHING] = answer.energy_do_nothing
-    for name, energy in reported.items():
-        policies[name] = policies[name].model_copy(update={"energy": energy})
     return StepResult(
         episode=question.episode,
         step=question.span.step,
@@ -93,7 +98,7 @@ def judge(
         state=_row(question.state),
         recorded=_rows(question.recorded),
         planned=_rows(answer.actions),
-        policies=policies,
+        policies=_policies(question, answer, tried, known),
         energy_now=answer.energy_now,
         energy_recorded=None if known is None else float(known.of_actions[0]),
         rank_of_recorded=None
@@ -122,6 +127,23 @@ def _tried(
         baselines.ORACLE: baselines.oracle(question.recorded, max_step)[None],
         baselines.RANDOM: baselines.random_actions(candidates, horizon, max_step, question.seed),
     }
+
+
+def _policies(
+    question: Question, answer: Answer, tried: Mapping[str, Array], known: Energies | None
+) -> dict[str, PolicyStep]:
+    """Return errors and energies of every policy by name; `known` begins with the recorded actions."""
+    policies, start = {}, 1
+    for name, actions in tried.items():
+        energies = None if known is None else known.of_actions[start : start + len(actions)]
+        policies[name] = _policy(actions, question.recorded, energies)
+        start += len(actions)
+    reported = {PLAN: answer.energy}  # the planner's own number is the one that it chose by
+    if known is None and answer.energy_do_nothing is not None:
+        reported[baselines.DO_NOTHING] = answer.energy_do_nothing
+    for name, energy in reported.items():
+        policies[name] = policies[name].model_copy(update={"energy": energy})
+    return policies
 
 
 def _policy(actions: Array, recorded: Array, energies: Array | None) -> PolicyStep:
