@@ -28,16 +28,16 @@ PUBLISHED = "cem (published)"
 EVERYWHERE = (1, 2)
 THOROUGH = {
     "design": 64,
-    "rounds": 8,
+    "rounds": 6,
     "cloud": 12,
     "basins": 12,
-    "shrink": 0.68,
+    "shrink": 0.6,
     "basins_decay": 0.68,
-    "fitted_values": 2048,
-    "smoothing": 1e-3,
-    "pool": 512,
+    "fitted_values": 12288,
+    "smoothing": 1e-4,
 }
-"""Options of `surrogate` with twice its evaluations."""
+"""Options of `surrogate` with almost twice its evaluations, and a fit of all values of the shipped model's tokens: of a
+few of them, the lowest point lies a little beside that of all."""
 _RESAMPLES = 2000
 _CONFIDENCE = (2.5, 97.5)
 
