@@ -193,9 +193,8 @@ def _claim(directory: Path, key: CacheKey) -> None:
     if path.exists():
         check_key(directory, read_key(directory), key)
     else:
-        text = key.model_dump_json(
-            indent=1
-        )  # several processes may write it; it is the same for all
+        # Several processes may write it; it is the same for all.
+        text = key.model_dump_json(indent=1)
         replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
