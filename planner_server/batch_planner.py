@@ -11,26 +11,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from planner_server.display import display_of
 from planner_server.errors import PlannerError
 from planner_server.goal_tokens import GoalTokens
 from planner_server.images import check_frame
 from planner_server.memories import Memories, Memory, Seen, context_of, remember, step_between
-from planner_server.plan_request import (
-    Cloud,
-    Display,
-    Frame,
-    Planned,
-    PlanRequest,
-    warnings_about,
-)
+from planner_server.plan_request import Frame, Planned, PlanRequest, warnings_about
 from planner_server.planning import (
     Budget,
-    Candidates,
     Context,
     NonFiniteEnergyError,
     Plan,
@@ -44,15 +36,10 @@ logger = logging.getLogger(__name__)
 
 Answer = Planned | PlannerError
 
-_THUMBNAIL_PX = 160
-_THUMBNAIL_QUALITY = 80
-_SHOWN_CANDIDATES = 64
-_LEAST_SHARE = (
-    0.1  # of its patience, below which a search is limited by its size in place of the time
-)
-_SHORT_SEARCH = (
-    16  # action sequences: enough for a plan, when the queue has used up the time for a good one
-)
+# Of its patience; below that, a search is limited by its size in place of the time.
+_LEAST_SHARE = 0.1
+# Action sequences: enough for a plan, when the queue has used up the time for a good one.
+_SHORT_SEARCH = 16
 
 
 @dataclass(eq=False)
@@ -214,34 +201,12 @@ class BatchPlanner:
             surprise=looked.surprise,
             frame_sha256=hashlib.sha256(looked.frame.data).hexdigest(),
             batch_size=batch_size,
-            display=self._display(looked, problem, plan) if request.is_watched else None,
+            display=display_of(
+                plan, looked.frame, looked.seen.tokens, problem.goal.tokens[0], self._model.grid
+            )
+            if request.is_watched
+            else None,
         )
-
-    def _display(self, looked: _Looked, problem: PlanningProblem, plan: Plan) -> Display:
-        heat = (looked.seen.tokens - problem.goal.tokens[0]).abs().mean(dim=-1)
-        return Display(
-            thumbnail=thumbnail(looked.frame),
-            heat=heat.reshape(self._model.grid).tolist(),
-            iterations=[_cloud(candidates) for candidates in plan.candidates],
-        )
-
-
-def _cloud(candidates: Candidates) -> Cloud:
-    """Return a sample of at most 64: half of it the best, half of it spread over the rest."""
-    order = np.argsort(candidates.energies, kind="stable")
-    best, rest = order[: _SHOWN_CANDIDATES // 2], order[_SHOWN_CANDIDATES // 2 :]
-    shown = np.concatenate([best, rest[:: max(1, len(rest) // (_SHOWN_CANDIDATES // 2))]])
-    shown = shown[np.isfinite(candidates.energies[shown])]
-    return Cloud(candidates.actions[shown, 0].tolist(), candidates.energies[shown].tolist())
-
-
-def thumbnail(frame: Frame) -> bytes:
-    """Return a frame as a small JPEG file, its longer side 160 px."""
-    scale = min(1.0, _THUMBNAIL_PX / max(frame.shape[:2]))
-    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _THUMBNAIL_QUALITY]
-    return bytes(cv2.imencode(".jpg", small[..., ::-1], quality)[1].tobytes())
 
 
 def _budget(requests: Sequence[PlanRequest]) -> Budget:

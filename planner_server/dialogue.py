@@ -16,7 +16,7 @@ from planner_server.peers import Peer, Peers, Sender
 from planner_server.plan_request import Frame, Observation
 from planner_server.security.tokens import Caller, Role
 from planner_server.service import PlannerService
-from planner_server.sessions import Session
+from planner_server.session import Session
 from planner_server.terms import limits_of
 from robot_client.codec import EncodedImage
 from robot_client.errors import ProtocolError
@@ -241,7 +241,7 @@ class Dialogue:
         self._peers.check_holds(peer, ack.session)
         session = self._service.sessions.peek(ack.session)
         if session is not None:
-            self._service.acknowledge(session, ack)
+            self._service.orders.acknowledge(session, ack)
 
     def _take_leave(self, peer: Peer, bye: Bye) -> None:
         self._service.sessions.get(bye.session)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from planner_server.batch_planner import thumbnail
+from planner_server.display import thumbnail
 from planner_server.errors import PlannerError
 from planner_server.plan_request import Frame, Planned
 from planner_server.store.history import History

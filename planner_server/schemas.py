@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from planner_server.options import PlanOptions
 from planner_server.plan_request import Planned
 from planner_server.planning import StopReason
-from planner_server.sessions import Session
+from planner_server.session import Session
 
 
 class Health(BaseModel):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from planner_server.adoption import Adoption
 from planner_server.errors import PlannerError, SupersededError
@@ -16,7 +16,7 @@ from planner_server.landscape import Energies, EnergyQuestion
 from planner_server.metrics import Metrics
 from planner_server.observed_frames import FrameKeeper
 from planner_server.options import PlanOptions
-from planner_server.orders import GivenOrder, OrderBook, obedience_of
+from planner_server.order_desk import OrderDesk
 from planner_server.plan_records import Outcome, event_of, record_of
 from planner_server.plan_request import (
     Frame,
@@ -28,13 +28,13 @@ from planner_server.plan_request import (
 )
 from planner_server.security.tokens import Caller, TokenRing
 from planner_server.served_model import ServedModel
-from planner_server.sessions import Look, Session, SessionStore
+from planner_server.session import Look, Session
+from planner_server.sessions import SessionStore
 from planner_server.store.archive import Archive
 from planner_server.store.history import History
 from planner_server.streams import Streams
 from planner_server.terms import Defaults, check_goals, terms_of
 from planner_server.worker import PlanningWorker
-from robot_client.protocol import Ack
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +57,8 @@ class PlannerService:
         tokens: Who is let in.
         metrics: What is counted.
         streams: Who watches.
+        orders: Where operators give theirs.
         idle_s: Time after which a session is forgotten [s].
-        on_order: Told of sessions whose robots are to be told something; they return whether one is there.
-        orders: When orders were given and obeyed.
     """
 
     model: ServedModel
@@ -73,9 +72,8 @@ class PlannerService:
     tokens: TokenRing
     metrics: Metrics
     streams: Streams
+    orders: OrderDesk
     idle_s: float
-    on_order: list[Callable[[Session], bool]] = field(default_factory=list)
-    orders: OrderBook = field(default_factory=OrderBook)
 
     # Sessions ----------------------------------------------------------------------------------
 
@@ -151,32 +149,6 @@ class PlannerService:
     def _end_streams(self, session: Session, actor: str) -> None:
         self.streams.publish(session.id, "end", {"actor": actor})
         self.streams.end(session.id)
-
-    def give_order(
-        self, session: Session, state: str, reason: str, actor: str
-    ) -> tuple[GivenOrder, Future[None]]:
-        """Pause, resume or stop the robot of a session, whom its door tells at once; the future: it is saved."""
-        session.give_order(state, reason)
-        given = self.orders.give(session.id, session.order_number)
-        told = [tell(session) for tell in self.on_order]
-        given.is_connected = any(told)
-        self.archive.note(f"order_{state}", session.id, actor, reason, order=given.number)
-        self.streams.publish(
-            session.id, "state", {"state": state, "order": given.number, "reason": reason}
-        )
-        return given, self.archive.save_session(session)
-
-    def acknowledge(self, session: Session, ack: Ack) -> None:
-        """Note that the robot has obeyed an order, and what its arm does."""
-        given = self.orders.acknowledge(ack)
-        is_first = session.acknowledged < ack.order <= session.order_number
-        if given is None and not is_first:
-            return
-        if is_first:
-            session.acknowledged = ack.order
-        self.history.save_obedience(ack, given)
-        self.archive.note("order_acknowledged", session.id, "robot", f"{ack.order}: {ack.arm}")
-        self.streams.publish(session.id, "acknowledged", obedience_of(ack, given))
 
     async def until_saved(self, saved: Future[None]) -> bool:
         """Wait a little for something to be on disk; a database that is away delays nobody for long."""

@@ -22,13 +22,15 @@ from planner_server.goal_images import GoalMaker
 from planner_server.housekeeping import keep_house
 from planner_server.metrics import Metrics
 from planner_server.observed_frames import FrameKeeper
+from planner_server.order_desk import OrderDesk
 from planner_server.security.addresses import is_local_endpoint
 from planner_server.security.keys import CurveKeys, read_keys
 from planner_server.security.rates import RateLimiter
 from planner_server.security.tokens import TokenRing, entry_of, read_tokens
 from planner_server.served_model import ServedModel, load_served_model
 from planner_server.service import PlannerService
-from planner_server.sessions import Session, SessionStore
+from planner_server.session import Session
+from planner_server.sessions import SessionStore
 from planner_server.settings import Settings
 from planner_server.store.archive import Archive
 from planner_server.store.database import is_memory, open_database
@@ -155,6 +157,7 @@ def _service(
         tokens=tokens,
         metrics=Metrics(),
         streams=streams,
+        orders=OrderDesk(archive, history, streams),
         idle_s=idle_s,
     )
 

@@ -72,7 +72,7 @@ class ZmqDoor:
         """Begin to read messages, on the running event loop; `service` does the work."""
         self._service = service
         self._dialogue = Dialogue(service, self._tell)
-        service.on_order.append(self._dialogue.tell_order)
+        service.orders.doors.append(self._dialogue.tell_order)
         work = (self._admission.answer(), self._read(), self._keep_house())
         self._loops = [asyncio.create_task(each) for each in work]
 

@@ -16,7 +16,7 @@ from planner_server.page.questions import ImagineJson, MomentJson, SliceAnswer, 
 from planner_server.questions import AXES
 from planner_server.served_model import ServedModel
 from planner_server.service import PlannerService
-from planner_server.sessions import Look, Session
+from planner_server.session import Look, Session
 
 _PORTION = 32  # sequences imagined before it is the next robot's turn
 

@@ -24,7 +24,8 @@ from typing_extensions import Self
 from planner_server.planning.bounds import ACTION_DIM, GRIPPER, ROTATION, TRANSLATION
 from planner_server.planning.planner import SearchingPlanner
 from planner_server.planning.rollouts import RolloutEngine
-from planner_server.planning.search import Search, take
+from planner_server.planning.scored import take
+from planner_server.planning.search import Search
 
 Noise = Callable[[int, int], Tensor]  # (candidates, axes) -> [P, S, A] standard normal
 Momentum = Annotated[float, Field(ge=0, le=1)]

@@ -14,7 +14,7 @@ from torch.quasirandom import SobolEngine
 
 from planner_server.planning.batch import ProblemBatch
 from planner_server.planning.bounds import ACTION_DIM, GRIPPER
-from planner_server.planning.search import take
+from planner_server.planning.scored import take
 
 _EXACT = "donot_use_mm_for_euclid_dist"  # a point is at distance 0 from itself
 

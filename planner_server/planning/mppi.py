@@ -18,7 +18,8 @@ from planner_server.planning.bounds import TRANSLATION
 from planner_server.planning.planner import SearchingPlanner
 from planner_server.planning.rollouts import RolloutEngine
 from planner_server.planning.sampling import coloured, half_range, uniform
-from planner_server.planning.search import Scored, Search
+from planner_server.planning.scored import Scored
+from planner_server.planning.search import Search
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

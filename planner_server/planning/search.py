@@ -1,13 +1,13 @@
 """One search: ask the model within the budget, remember the best of every problem, close with scored plans.
 
 A planner decides which candidates to try; everything about money, time and bookkeeping is here.
-Letters in shapes: P problems, S candidates, H horizon, N tokens, D channels.
+Letters in shapes: P problems, S candidates, H horizon.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,30 +20,10 @@ from planner_server.planning.errors import NonFiniteEnergyError
 from planner_server.planning.limits import Limits
 from planner_server.planning.plan import Candidates, Plan, Timings
 from planner_server.planning.rollouts import Evaluated, RolloutEngine
+from planner_server.planning.scored import Scored, take
 
-SMALLEST_BATCH = (
-    8  # candidates per problem; a deadline that leaves no time for them ends the search
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Candidates that were imagined: the leading ones of those asked for, as the budget allowed.
-
-    Attributes:
-        actions: `[P, S, H, 7]`, inside the bounds.
-        energies: `[P, S]`; infinite where the model predicted no number.
-        tokens: Predicted tokens `[P, S, H, N, D]`, where asked for.
-    """
-
-    actions: Tensor
-    energies: Tensor
-    tokens: Tensor | None
-
-    def best(self, count: int) -> Tensor:
-        """Return the `count` best sequences, best first, `[P, count, H, 7]`; ties go to the earlier one."""
-        order = self.energies.argsort(dim=1, stable=True)[:, :count]
-        return take(self.actions, order)
+# Candidates per problem; a deadline that leaves no time for them ends the search.
+SMALLEST_BATCH = 8
 
 
 class Search:
@@ -229,9 +209,8 @@ class Search:
         self._tried.append(replace(scored, tokens=None))
         energies, index = scored.energies.detach().min(dim=1)
         is_better = energies < self.best_energies
-        if any(
-            self._reasons
-        ):  # what was found after a problem's end belongs to its neighbours' search
+        if any(self._reasons):
+            # What was found after a problem's end belongs to its neighbours' search.
             goes_on = [reason is None for reason in self._reasons]
             is_better &= torch.tensor(goes_on, device=is_better.device)
         self.best_energies = torch.where(is_better, energies, self.best_energies)
@@ -291,12 +270,6 @@ class Search:
             tuple(Candidates(some[index], their[index]) for some, their in rounds)
             for index in range(len(self.batch))
         ]
-
-
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """Return `values[p, index[p, k]]`: from `[P, S, ...]` and `[P, K]` to `[P, K, ...]`."""
-    problems = torch.arange(len(values), device=values.device)[:, None]
-    return values[problems, index]
 
 
 def _follow(state: Tensor, actions: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from models.poses import compose
 from planner_server.planning.batch import ProblemBatch
 from planner_server.planning.coordinates import Coordinates
-from planner_server.planning.search import Scored
+from planner_server.planning.scored import Scored
 
 _FEWEST_CHANNELS = 4
 

@@ -24,7 +24,7 @@ from planner_server.schemas import (
 )
 from planner_server.security.tokens import Caller
 from planner_server.service import PlannerService
-from planner_server.sessions import PAUSED, RUNNING, STOPPED
+from planner_server.session import PAUSED, RUNNING, STOPPED
 from planner_server.start import Parts
 from planner_server.streams import format_event
 
@@ -128,7 +128,7 @@ async def _order(
 ) -> SessionInfo:
     service = parts.service
     session = await service.find_session(session_id)
-    _, saved = service.give_order(session, state, order.reason if order else "", caller.name)
+    _, saved = service.orders.give(session, state, order.reason if order else "", caller.name)
     return describe(parts, session, saved=await service.until_saved(saved))
 
 

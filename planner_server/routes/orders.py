@@ -18,7 +18,7 @@ from planner_server.routes.access import Observer, Operator, Service
 from planner_server.routes.operation import Before, Limit, dated
 from planner_server.schemas import EventHistory, EventRecord
 from planner_server.service import PlannerService
-from planner_server.sessions import STOPPED, Session
+from planner_server.session import STOPPED, Session
 
 router = APIRouter(prefix="/v1", tags=["operation"])
 
@@ -62,7 +62,7 @@ async def stop_all(
     reason = order.reason if order else ""
 
     def stop(sessions: Iterable[Session]) -> list[tuple[GivenOrder, Future[None]]]:
-        return [service.give_order(each, STOPPED, reason, caller.name) for each in sessions]
+        return [service.orders.give(each, STOPPED, reason, caller.name) for each in sessions]
 
     mine = service.sessions.all()
     given = stop(mine)
@@ -112,8 +112,9 @@ async def _elsewhere(service: PlannerService, known: set[str]) -> tuple[list[Ses
             continue
         try:
             found.append(await service.find_session(each.id))
-        except PlannerError as error:  # one that cannot be had must not keep the others going
-            logger.error("session %s is not stopped: %s", each.id, error.message)
+        except (PlannerError, SQLAlchemyError) as error:
+            # One that cannot be had must not keep the others going.
+            logger.error("session %s is not stopped: %s", each.id, error)
             missing.append(each.id)
     if not missing:
         return found, None

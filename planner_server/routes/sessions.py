@@ -13,7 +13,7 @@ from planner_server.routes.access import GoalUploads, Observer, Planner, Running
 from planner_server.routes.bodies import goals_body
 from planner_server.routes.probes import limits_in_json
 from planner_server.schemas import ErrorAnswer, Goals, SessionInfo, SessionList
-from planner_server.sessions import Session
+from planner_server.session import Session
 from planner_server.start import Parts
 from planner_server.uploads import read_goals
 from robot_client.protocol import MAX_GOALS

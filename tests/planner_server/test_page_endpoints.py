@@ -29,7 +29,7 @@ from planner_server.page.joint_stream import tagged
 from planner_server.page.moments import imagine
 from planner_server.page.questions import ImagineJson
 from planner_server.security.tokens import make_token
-from planner_server.sessions import Look, Session
+from planner_server.session import Look, Session
 
 MOST_BYTES = 500_000
 Image = NDArray[np.uint8]

@@ -9,7 +9,8 @@ from planner_server.errors import PlannerError, StartupError
 from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.options import PlanOptions
 from planner_server.planning import CemSettings
-from planner_server.sessions import Session, SessionStore
+from planner_server.session import Session
+from planner_server.sessions import SessionStore
 from planner_server.settings import load_settings
 from planner_server.terms import Terms
 
