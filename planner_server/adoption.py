@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from planner_server.errors import PlannerError
 from planner_server.served_model import ServedModel
-from planner_server.sessions import RUNNING, Session, SessionStore
+from planner_server.session import RUNNING, Session
+from planner_server.sessions import SessionStore
 from planner_server.store.archive import Archive
 from planner_server.store.rows import StoredSession
 from planner_server.streams import Streams
@@ -17,6 +18,7 @@ from planner_server.terms import Defaults, terms_of
 
 logger = logging.getLogger(__name__)
 
+# What a session and its row have in common.
 _SHARED = (
     "goals",
     "owner",
@@ -25,7 +27,7 @@ _SHARED = (
     "goal_index",
     "goal_steps",
     "revision",
-)  # what a session and its row have in common
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,12 +75,7 @@ class Inquiry:
         return self.finish(time.monotonic() + self.period_s)
 
     def begin(self, observation: Observe) -> None:
-        """Send an observation; its plan is collected by `listen` and `finish`.
-
-        Raises:
-            PatienceLostError: The server came back with another model.
-        """
-        self._check_period()
+        """Send an observation; its plan is collected by `listen` and `finish`."""
         self._pending, self._answer = observation, None
         self._orders = self.link.client.orders.obeyed
         self.link.client.send_observation(observation)
@@ -111,6 +106,7 @@ class Inquiry:
                     f"the session is {client.orders.state} since the question was asked"
                 )
             if isinstance(self._answer, Act):
+                self._check_period()  # a connection may have been renewed since the question
                 self._pending = None
                 return self._answer
             if self._answer is not None:

@@ -29,6 +29,9 @@ class Body(Protocol):
     def obey(self, order: Order) -> None:
         """Tell the arm, without waiting for it."""
 
+    def hold(self) -> None:
+        """Bring the arm to rest, without waiting for it: an order was missed."""
+
     def end(self, order: Order) -> None:
         """End the run, after a stop; what it raises comes out of the call that polled."""
 
@@ -44,6 +47,9 @@ class Bodiless:
 
     def obey(self, order: Order) -> None:
         """Nothing to tell."""
+
+    def hold(self) -> None:
+        """Nothing moves."""
 
     def end(self, order: Order) -> None:
         """Nothing to end."""
@@ -92,10 +98,15 @@ class Obedience:
         an order taken for an old one would be acknowledged without being obeyed.
         """
         self._newest, self._under_way, self._last = -1, None, None
-        if state != self.state:
+        if state == "running" and self.state == "paused":
+            # A server that crashed may have lost the pause; a resume that was missed is repeated.
+            logger.warning("paused, though the server says running: holding until somebody resumes")
+        elif state != self.state:
             logger.warning("the server says that this session is %s", state)
             self.obeyed += 1
-        self.state = state
+            self.state = state
+            if state != "running":
+                self.body.hold()  # its order is repeated, but may be a while in coming
 
     def take(self, order: Order) -> None:
         """Carry an order out, once; acknowledge it every time.

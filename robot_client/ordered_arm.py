@@ -32,6 +32,11 @@ class OrderedArm:
         self.forget()
         self.on_event(Event(order.TYPE, order.reason or "ordered by the server's operator"))
 
+    def hold(self) -> None:
+        """Hold, for an order that was missed."""
+        self.arm.hold()
+        self.forget()
+
     def end(self, order: Order) -> None:
         """End the run after a stop.
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 
 from planner_server.goals import GoalImage
-from planner_server.sessions import Session
+from planner_server.session import Session
 from planner_server.store.database import is_shared, size_bytes
 from planner_server.store.rows import (
     Retention,
@@ -19,6 +19,7 @@ from planner_server.store.rows import (
     delete_old,
     goal_rows,
     image_of,
+    order_changes,
     order_of,
     progress_of,
     session_of,
@@ -56,7 +57,6 @@ class Archive:
 
     def save_session(self, session: Session) -> Future[None]:
         """Save a new session, without its goals, or the order that was given to a known one."""
-        order = order_of(session)
         values = {
             "id": session.id,
             "created_at": session.created_at,
@@ -64,9 +64,9 @@ class Archive:
             "options": session.options.model_dump(mode="json"),
             "revision": session.revision,
             **progress_of(session),
-            **order,
+            **order_of(session),
         }
-        changes = {**order, "revision": beyond(session.revision)}
+        changes = order_changes(session)
         return self.writer.put(
             lambda connection: upsert(connection, sessions, values, "id", changes)
         )
@@ -74,7 +74,10 @@ class Archive:
     def save_goals(self, session: Session) -> Future[None]:
         """Replace the goals of a session, and save its progress in them."""
         rows, pictures = goal_rows(session)
-        changes = {**progress_of(session), "revision": beyond(session.revision)}
+        changes = {
+            **progress_of(session),
+            "revision": beyond(sessions.c.revision, session.revision),
+        }
 
         def write(connection: Connection) -> None:
             for picture in pictures:

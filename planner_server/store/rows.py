@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, select, text
+from sqlalchemy import Column, ColumnElement, Connection, Table, case, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.options import PlanOptions
-from planner_server.sessions import Session
+from planner_server.session import PAUSED, RUNNING, STOPPED, Session
 from planner_server.store.tables import events, frames, goals, images, plans, sessions
 
 _DAY_S = 86_400.0
+_STRICTNESS = (RUNNING, PAUSED, STOPPED)
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,29 @@ def order_of(session: Session) -> dict[str, Any]:
     }
 
 
-def beyond(revision: int) -> ColumnElement[int]:
-    """Return the revision that a change made at `revision` leaves in its row.
+def order_changes(session: Session) -> dict[str, Any]:
+    """Return what an operator's order makes of the columns of a row.
+
+    Where another replica's order has come first, unheard of here, the stricter of the two lasts, under a number that
+    the robot has not obeyed yet.
+    """
+    number, state = sessions.c.order_number, sessions.c.state
+    stricter = _STRICTNESS[_STRICTNESS.index(session.state) + 1 :]
+    is_overruled = (number >= session.order_number) & state.in_(stricter)
+    return {
+        **order_of(session),
+        "state": case((is_overruled, state), else_=session.state),
+        "order_number": beyond(number, session.order_number),
+        "revision": beyond(sessions.c.revision, session.revision),
+    }
+
+
+def beyond(known: Column[int], count: int) -> ColumnElement[int]:
+    """Return what a change that was counted as `count` leaves in the column `known` of its row.
 
     Where another replica's change has come first, it grows beyond both, so that both replicas read the row again.
     """
-    known = sessions.c.revision
-    return case((known >= revision, known + 1), else_=revision)
+    return case((known >= count, known + 1), else_=count)
 
 
 def goal_rows(session: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from planner_server.orders import GivenOrder, OrderBook, wait_until_settled
+from planner_server.store.archive import Archive
 from robot_client.protocol import Ack, Order, Pause, Resume, Stop
 
 
@@ -55,6 +57,14 @@ def drive(robots: Callable[[str], Any]) -> Iterator[Callable[..., ObedientRobot]
 
 def new_session(http: Any) -> str:
     return str(http.post("/v1/sessions").raise_for_status().json()["id"])
+
+
+def forget_sessions_of_other_tests(postgres_url: str) -> None:
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
 
 
 def ordered(book: OrderBook, *arms: str) -> GivenOrder:
@@ -180,11 +190,7 @@ def test_whoever_watches_sees_both_acknowledgements_with_their_times(
 def test_stop_all_says_what_it_does_not_know_of_other_replicas(
     run_server: Any, make_settings: Any, postgres_url: str
 ) -> None:
-    engine = create_engine(postgres_url)
-    with engine.begin() as connection:  # no sessions of other tests
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
+    forget_sessions_of_other_tests(postgres_url)
     full = make_settings(database_url=postgres_url, max_sessions=1)
     roomy = make_settings(database_url=postgres_url)
     with (
@@ -202,6 +208,31 @@ def test_stop_all_says_what_it_does_not_know_of_other_replicas(
         assert answer["problem"] is None
         # Whether a robot was told, only its own replica knows.
         assert {each["is_connected"] for each in answer["sessions"]} == {None}
+
+
+def test_a_session_whose_row_cannot_be_read_keeps_no_other_from_being_stopped(
+    run_server: Any, make_settings: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_sessions_of_other_tests(postgres_url)
+    settings = make_settings(database_url=postgres_url)
+    with (
+        run_server(settings) as here,
+        run_server(settings) as there,
+        here.http() as http_here,
+        there.http() as http_there,
+    ):
+        lost, other = new_session(http_there), new_session(http_there)
+        find = Archive.find_session
+
+        def find_all_but_one(self: Archive, session_id: str, idle_s: float) -> Any:
+            if session_id == lost:
+                raise OperationalError("SELECT", {}, Exception("connection reset"))
+            return find(self, session_id, idle_s)
+
+        monkeypatch.setattr(Archive, "find_session", find_all_but_one)
+        answer = http_here.post("/v1/stop-all").raise_for_status().json()
+        assert [each["id"] for each in answer["sessions"]] == [other]
+        assert lost in answer["problem"]
 
 
 def test_only_operators_may_stop_everything(run_server: Any, make_settings: Any) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, text
 from planner_server.errors import StartupError
 from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.options import PlanOptions
-from planner_server.sessions import PAUSED, Session
+from planner_server.session import PAUSED, RUNNING, STOPPED, Session
 from planner_server.settings import Settings
 from planner_server.store.archive import Archive
 from planner_server.store.database import open_database, sqlite_url
@@ -136,6 +136,38 @@ def test_goals_and_an_order_given_at_once_at_two_replicas_both_last_and_both_are
     assert stored is not None
     assert (stored.state, stored.order_number, len(stored.goals)) == (PAUSED, 1, 1)
     assert stored.revision > max(here.revision, there.revision)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(PAUSED, STOPPED), (STOPPED, PAUSED), (STOPPED, RUNNING)]
+)
+def test_of_orders_given_at_once_at_two_replicas_the_stop_lasts_and_every_robot_is_told(
+    archive: Archive, first: str, second: str
+) -> None:
+    here, there = session(), session()
+    archive.save_session(here)
+    here.give_order(first, "")
+    archive.save_session(here)
+    there.give_order(second, "")  # has not heard of it yet
+    archive.save_session(there)
+    written(archive)
+    stored = archive.find_session("s1", IDLE_S)
+    assert stored is not None
+    assert stored.state == STOPPED
+    assert stored.order_number > max(here.order_number, there.order_number)  # else taken for obeyed
+    assert stored.revision > max(here.revision, there.revision)
+
+
+def test_an_order_that_follows_another_replaces_it(archive: Archive) -> None:
+    one = session()
+    archive.save_session(one)
+    for state in (STOPPED, PAUSED, RUNNING):
+        one.give_order(state, "")
+        archive.save_session(one)
+    written(archive)
+    stored = archive.find_session("s1", IDLE_S)
+    assert stored is not None
+    assert (stored.state, stored.order_number, stored.revision) == (RUNNING, 3, one.revision)
 
 
 def test_an_order_given_at_one_replica_leaves_the_progress_of_the_robot_at_another(

@@ -289,6 +289,22 @@ def test_a_server_that_returns_with_another_control_period_is_not_followed(stand
     assert arm.names() == ["hold", "stop"]
 
 
+def test_a_plan_of_a_server_that_was_replaced_since_the_question_is_not_followed(
+    stand_in: Any,
+) -> None:
+    def change(observe: Observe, send: Send) -> None:
+        stand_in.control_period_s = 2 * PERIOD_S
+        send(stand_in.welcome(observe.session).encode())  # of a connection that ZMQ renewed
+        stand_in.answer(observe, send)
+
+    stand_in.on_observe = change
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm)
+    assert not end.is_complete
+    assert "control period of 0.4 s" in end.reason
+    assert arm.names() == ["stop"]
+
+
 class StrayingArm(WatchedArm):
     """Goes somewhere else than it was told."""
 

@@ -81,6 +81,35 @@ def test_a_stop_in_a_motion_is_reported_once_the_arm_stands(stand_in: Any) -> No
     assert [event.values["arm"] for event in noted] == ["standing"]
 
 
+def test_an_arm_in_motion_holds_as_soon_as_a_renewed_greeting_says_that_it_is_paused(
+    stand_in: Any,
+) -> None:
+    stand_in.step[0] = 0.1
+    stand_in.state = "paused"
+    after_first(stand_in, stand_in.welcome("s1"), 0.3 * PERIOD_S)
+    stand_in.state = "running"
+    threading.Timer(6 * PERIOD_S, lambda: stand_in.push(Resume("s1", 1))).start()
+    arm = WatchedArm()
+    end, _ = run(stand_in, arm)
+    assert end.is_complete
+    assert arm.names()[:2] == ["move", "hold"]
+
+
+def test_a_paused_arm_stays_so_when_a_renewed_greeting_knows_of_no_pause(stand_in: Any) -> None:
+    after_first(stand_in, Pause("s1", 1), 0.3 * PERIOD_S)
+    pushes = [
+        stand_in.welcome("s1"),
+        Resume("s1", 1),
+    ]  # a server that crashed counts from the beginning
+    asked: list[int] = []
+    for push, periods in zip(pushes, (4, 9), strict=True):
+        threading.Timer(periods * PERIOD_S, lambda push=push: stand_in.push(push)).start()
+    threading.Timer(8 * PERIOD_S, lambda: asked.append(len(stand_in.observed))).start()
+    end, _ = run(stand_in, WatchedArm())
+    assert end.is_complete
+    assert asked == [1]
+
+
 def test_an_arm_that_brakes_for_long_is_first_reported_as_stopping(stand_in: Any) -> None:
     after_first(stand_in, Stop("s1", 5), 0.3 * PERIOD_S)
     arm = Heavy(braking_s=0.6)
