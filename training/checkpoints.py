@@ -83,7 +83,6 @@ class Checkpoints:
             save(state, checkpoint_id=partial, no_dist=not dist.is_initialized())
         if self._world.is_main:
             (partial / _STATE_FILE).write_text(json.dumps(asdict(progress)))
-            shutil.rmtree(final, ignore_errors=True)
             publish_folder(partial, final)
             self._remove_old(progress)
         self._world.barrier()

@@ -116,9 +116,8 @@ def claim(directory: Path, key: FeatureKey) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / KEY_FILE
     if not path.exists():
-        text = key.model_dump_json(
-            indent=1
-        )  # several processes may write it; it is the same for all
+        # Several processes may write it; it is the same for all.
+        text = key.model_dump_json(indent=1)
         replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return
     try:
