@@ -100,25 +100,26 @@ async def _elsewhere(service: PlannerService, known: set[str]) -> tuple[list[Ses
     """
     if not service.archive.is_shared:
         return [], None
-    reading = asyncio.to_thread(service.archive.open_sessions, service.idle_s, _MOST_ELSEWHERE)
+    reading = asyncio.to_thread(service.archive.open_ids, service.idle_s, _MOST_ELSEWHERE)
     try:
-        stored = await asyncio.wait_for(reading, _WAIT_S)
+        open_ids = await asyncio.wait_for(reading, _WAIT_S)
     except (SQLAlchemyError, asyncio.TimeoutError):
         logger.exception("the robots of other replicas are not known, and not stopped")
         return [], "the database does not answer, so the robots of other replicas are not stopped"
     found, missing = [], []
-    for each in stored:
-        if each.id in known:
+    for session_id in open_ids:
+        if session_id in known:
             continue
         try:
-            found.append(await service.find_session(each.id))
+            found.append(await service.find_session(session_id))
         except (PlannerError, SQLAlchemyError) as error:
             # One that cannot be had must not keep the others going.
-            logger.error("session %s is not stopped: %s", each.id, error)
-            missing.append(each.id)
+            logger.error("session %s is not stopped: %s", session_id, error)
+            missing.append(session_id)
     if not missing:
         return found, None
-    return found, f"{len(missing)} session(s) of other replicas are not stopped: {missing[0]}, ..."
+    names = ", ".join(missing[:3])
+    return found, f"{len(missing)} session(s) of other replicas are not stopped: {names}"
 
 
 def _describe(order: GivenOrder, *, is_alone: bool) -> StoppedSession:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Select, Table, delete, insert, select, update
 
 from planner_server.goals import GoalImage
 from planner_server.session import Session
@@ -166,16 +166,19 @@ class Archive:
     # Finding: waits for the database -----------------------------------------------------------
 
     def open_sessions(self, idle_s: float, limit: int) -> list[StoredSession]:
-        """Return the sessions that have not ended and were used within `idle_s`, oldest first."""
-        since = time.time() - idle_s
+        """Return the sessions that have not ended and were used within `idle_s`, oldest first.
+
+        One that another version has saved, and this one cannot read, is left out.
+        """
         with self._engine.connect() as connection:
-            rows = connection.execute(
-                select(sessions)
-                .where(sessions.c.ended_at.is_(None), sessions.c.used_at >= since)
-                .order_by(sessions.c.used_at.desc())
-                .limit(limit)
-            ).mappings()
-            return [session_of(connection, row) for row in reversed(list(rows))]
+            rows = connection.execute(_open(select(sessions), idle_s).limit(limit)).mappings()
+            found = [session_of(connection, row) for row in reversed(list(rows))]
+            return [session for session in found if session is not None]
+
+    def open_ids(self, idle_s: float, limit: int) -> list[str]:
+        """Return the names of these sessions, of those that cannot be read as well, the newest first."""
+        with self._engine.connect() as connection:
+            return list(connection.scalars(_open(select(sessions.c.id), idle_s).limit(limit)))
 
     def find_session(self, session_id: str, idle_s: float) -> StoredSession | None:
         """Return one session that has not ended and was used within `idle_s`."""
@@ -230,3 +233,9 @@ class Archive:
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit)).mappings()
             return [dict(row) for row in rows]
+
+
+def _open(query: Select[Any], idle_s: float) -> Select[Any]:
+    """Choose the sessions that have not ended and were used within `idle_s`, the newest first."""
+    is_open = sessions.c.ended_at.is_(None) & (sessions.c.used_at >= time.time() - idle_s)
+    return query.where(is_open).order_by(sessions.c.used_at.desc())

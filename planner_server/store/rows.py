@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Column, ColumnElement, Connection, Table, case, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -14,6 +16,8 @@ from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.options import PlanOptions
 from planner_server.session import PAUSED, RUNNING, STOPPED, Session
 from planner_server.store.tables import events, frames, goals, images, plans, sessions
+
+logger = logging.getLogger(__name__)
 
 _DAY_S = 86_400.0
 _STRICTNESS = (RUNNING, PAUSED, STOPPED)
@@ -119,14 +123,19 @@ def _pictures(goal: SubGoal) -> Iterable[GoalImage]:
         yield goal.mask
 
 
-def session_of(connection: Connection, row: Any) -> StoredSession:
-    """Return the session, goals included, that a row of `sessions` begins."""
+def session_of(connection: Connection, row: Any) -> StoredSession | None:
+    """Return the session, goals included, that a row of `sessions` begins; None where its options are unknown."""
+    try:
+        options = PlanOptions.model_validate(row["options"])
+    except ValidationError as error:
+        logger.error("session %s was saved by another version: %s", row["id"], error)
+        return None
     rows = connection.execute(
         select(goals).where(goals.c.session_id == row["id"]).order_by(goals.c.position)
     ).mappings()
     return StoredSession(
         id=row["id"],
-        options=PlanOptions.model_validate(row["options"]),
+        options=options,
         created_at=row["created_at"],
         used_at=row["used_at"],
         owner=row["owner"],
