@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from planner_server import __version__
+from planner_server.api_page import add_api_page
 from planner_server.errors import PlannerError, StartupError, to_http
 from planner_server.gate import GateMiddleware
 from planner_server.logs import configure_logging
@@ -73,6 +74,8 @@ def create_app(settings: Settings) -> PlannerApp:
             "Robots talk to the ZMQ endpoint that GET /v1/model names; this API is for set-up, single plans and people."
         ),
         lifespan=_lifespan,
+        docs_url=None,  # ours is `add_api_page`
+        redoc_url=None,
     )
     app.state.settings, app.state.tokens = settings, tokens
     app.state.tickets = Tickets()
@@ -82,6 +85,7 @@ def create_app(settings: Settings) -> PlannerApp:
     for router in (probes.model, episodes.reports):
         app.include_router(router, responses=_ANY_ERROR)
     add_page(app)
+    add_api_page(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_request_bytes)
     app.add_middleware(GateMiddleware, is_open=tokens.is_open)
     app.add_middleware(RequestIdMiddleware)

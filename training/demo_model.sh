@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the shipped world model: data from our simulator, V-JEPA pretraining, action-conditioned
-# post-training, and a decoder that draws what it imagines. Two CPU cores need about an hour and a
-# half, and ten minutes for the decoder; nothing is downloaded.
+# post-training, and a decoder that draws what it imagines. Two CPU cores need about an hour; nothing
+# is downloaded.
 # WORK is where data and runs go; the result replaces models/shipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -176,6 +176,21 @@ def test_the_page_asks_its_own_server_alone_and_is_small(
     assert sum(len(httpx.get(each).content) for each in files) < MOST_BYTES
 
 
+def test_the_description_of_the_api_asks_its_own_server_alone(
+    open_page: Open, server: ServerAddress
+) -> None:
+    page, witness = open_page(server.url, "/docs")
+    expect(page.locator(".info .title")).to_contain_text("V-JEPA 2-AC planner")
+    expect(page.locator(".opblock-summary-path").first).to_be_visible()
+    assert witness.strangers(server.url) == []
+    assert witness.complaints == []
+    assert httpx.get(server.url + "/redoc").status_code == 404
+    assert (
+        "frame-ancestors 'none'"
+        in httpx.get(server.url + "/docs").headers["content-security-policy"]
+    )
+
+
 def test_nothing_inline_can_run_and_nobody_can_frame_the_page(
     open_page: Open, server: ServerAddress
 ) -> None:
