@@ -204,6 +204,16 @@ class FakeRealSense:
         return SimpleNamespace(get_color_frame=lambda: SimpleNamespace(get_data=lambda: image))
 
 
+def test_a_realsense_without_the_systems_usb_library_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = "raise ImportError('libusb-1.0.so.0: cannot open shared object file')"
+    (tmp_path / "pyrealsense2.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CameraError, match=r"libusb.*apt install libusb-1.0-0"):
+        RealSenseCamera("", CameraSettings()).connect()
+
+
 def test_a_realsense_is_set_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRealSense()
     monkeypatch.setitem(sys.modules, "pyrealsense2", fake)  # type: ignore[arg-type]
