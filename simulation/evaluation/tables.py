@@ -125,7 +125,7 @@ def methods(results: Results, condition: Condition = "seeds") -> Grid:
         found = [results.row(name, condition, kind) for kind in kinds]
         if any(found):
             rows.append((label, *(_success(row) for row in found), _plan_times(results, name)))
-    header = ("method", *map(str, kinds), "plan p50, p90")
+    header = ("method", *map(str, kinds), "plan p50, p90 (slowest task)")
     title = f"success in {CONDITION_LABELS[condition]}"
     return Grid(title, header, tuple(rows), frozenset({0}) if rows else frozenset())
 
