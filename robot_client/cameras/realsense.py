@@ -35,7 +35,9 @@ class RealSenseCamera(CapturingCamera):
             text = f"{self.name} needs pyrealsense2: pip install 'vjepa-planner[realsense]'"
             raise CameraError(text) from error
         except ImportError as error:  # it brings everything along but the system's libusb
-            text = f"{self.name}: pyrealsense2 does not load ({error}): sudo apt install libusb-1.0-0"
+            text = (
+                f"{self.name}: pyrealsense2 does not load ({error}): sudo apt install libusb-1.0-0"
+            )
             raise CameraError(text) from error
         settings = self._settings
         config = rs.config()
