@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SYSTEM_STAMP := $(VENV)/.system-packages
 TEST_STAMP := $(VENV)/.test-packages
 TASK ?= reach
-SEED ?= 0
+SEED ?= 1
 SERVE ?= configs/serve/cpu.yaml
 ARGS ?=
 QUIETLY := --quiet --disable-pip-version-check -c constraints.txt
@@ -34,7 +34,7 @@ $(TEST_STAMP): $(STAMP)
 	bash docker/system-packages.sh tests
 	@touch $@
 
-demo: setup ## Move a simulated Franka to a goal image (TASK=reach|grasp|pick_and_place, SEED=0)
+demo: setup ## Move a simulated Franka to a goal image (TASK=reach|grasp|pick_and_place, SEED=1)
 	$(BIN)/python -m robot_client demo --task $(TASK) --seed $(SEED) $(ARGS)
 
 serve: setup ## Serve the shipped model on http://127.0.0.1:8000 and tcp://127.0.0.1:5555

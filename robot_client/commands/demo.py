@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     names = sorted(path.stem for path in TASKS.glob("*.yaml"))
     add("--task", choices=names, default="reach", help="default %(default)s")
-    add("--seed", type=int, default=0, help="of workcell, start and goal (default %(default)s)")
+    add("--seed", type=int, default=1, help="of workcell, start and goal (default %(default)s)")
     add("--distance", choices=("near", "far"), default="near", help="from start to goal")
     add("--planner", help="one of the server's planners; default: its own choice")
     add("--model", type=Path, help="folder of another world model than the shipped one")

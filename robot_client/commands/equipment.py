@@ -52,7 +52,7 @@ def add_robot(parser: argparse.ArgumentParser, *, is_required: bool = True) -> N
     add("--robotiq", type=Path, help="serial port of a Robotiq 2F gripper instead of the Hand")
     add_camera(parser)
     add("--supervisor", help="take goals and verdict from a simulator, e.g. tcp://127.0.0.1:5561")
-    add("--seed", type=int, default=0, help="of the planner's search and an own simulator")
+    add("--seed", type=int, default=1, help="of the planner's search and an own simulator")
 
 
 def add_camera(parser: argparse.ArgumentParser) -> None:
