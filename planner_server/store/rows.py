@@ -124,15 +124,16 @@ def _pictures(goal: SubGoal) -> Iterable[GoalImage]:
 
 
 def session_of(connection: Connection, row: Any) -> StoredSession | None:
-    """Return the session, goals included, that a row of `sessions` begins; None where its options are unknown."""
-    try:
-        options = PlanOptions.model_validate(row["options"])
-    except ValidationError as error:
-        logger.error("session %s was saved by another version: %s", row["id"], error)
-        return None
+    """Return the session, goals included, that a row of `sessions` begins; None where another version saved it."""
     rows = connection.execute(
         select(goals).where(goals.c.session_id == row["id"]).order_by(goals.c.position)
     ).mappings()
+    try:
+        options = PlanOptions.model_validate(row["options"])
+        known_goals = tuple(_goal(connection, goal) for goal in list(rows))
+    except ValidationError as error:
+        logger.error("session %s was saved by another version: %s", row["id"], error)
+        return None
     return StoredSession(
         id=row["id"],
         options=options,
@@ -144,7 +145,7 @@ def session_of(connection: Connection, row: Any) -> StoredSession | None:
         goal_index=row["goal_index"],
         goal_steps=row["goal_steps"],
         revision=row["revision"],
-        goals=tuple(_goal(connection, goal) for goal in list(rows)),
+        goals=known_goals,
     )
 
 

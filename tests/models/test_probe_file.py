@@ -67,8 +67,7 @@ def test_a_head_of_a_grid_is_chosen_by_its_number(tmp_path: Path) -> None:
     file = open_probe(write(tmp_path / "grid.pt", *heads), num_heads=4)
     tokens = torch.randn(2, 9, 48)
     with torch.no_grad():
-        found = file.classifier(2)(tokens)
-        torch.testing.assert_close(found, heads[2](tokens), rtol=0, atol=1e-6)
+        assert torch.equal(file.classifier(2)(tokens), heads[2](tokens))
     with pytest.raises(ProbeMismatchError, match="3 heads; choose one of 0 to 2"):
         file.classifier()
     with pytest.raises(ProbeMismatchError, match="no head 3"):
@@ -89,6 +88,7 @@ def test_anticipating_probes_answer_three_questions(tmp_path: Path) -> None:
     tokens = torch.randn(2, 9, 48)
     with torch.no_grad():
         for found, expected in zip(file.anticipator()(tokens), original(tokens), strict=True):
+            # torch 2.11 rounds the last digit of one and the same network by where its numbers lie.
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     with pytest.raises(ProbeMismatchError, match="heads for anticipation"):
         file.classifier()

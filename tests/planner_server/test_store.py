@@ -97,14 +97,23 @@ def test_a_session_with_its_goals_comes_back_as_it_was(archive: Archive) -> None
 def test_a_session_of_another_version_stays_where_it_is_and_disturbs_no_other(
     archive: Archive,
 ) -> None:
-    for name in ("newer", "known"):
+    for name in ("newer", "newer goals", "known"):
         archive.save_session(session(name))
+    with_goals = session("newer goals")
+    with_goals.set_goals((SubGoal((image("a"),), GoalRules()),))
+    archive.save_goals(with_goals)
+    rules = text("""UPDATE goals SET rules = '{"invented_later": 1, "mask": null}'""")
+    archive.writer.put(lambda connection: connection.execute(rules).close())
     options = text("""UPDATE sessions SET options = '{"invented_later": 1}' WHERE id = 'newer'""")
     archive.writer.put(lambda connection: connection.execute(options).close())
     written(archive)
     assert [each.id for each in archive.open_sessions(IDLE_S, limit=10)] == ["known"]
     assert archive.find_session("newer", IDLE_S) is None
-    assert set(archive.open_ids(IDLE_S, limit=10)) == {"newer", "known"}  # for a stop of all
+    assert set(archive.open_ids(IDLE_S, limit=10)) == {
+        "newer",
+        "newer goals",
+        "known",
+    }  # for a stop of all
 
 
 def test_ended_and_idle_sessions_do_not_come_back(archive: Archive) -> None:

@@ -97,10 +97,8 @@ def test_an_arm_in_motion_holds_as_soon_as_a_renewed_greeting_says_that_it_is_pa
 
 def test_a_paused_arm_stays_so_when_a_renewed_greeting_knows_of_no_pause(stand_in: Any) -> None:
     after_first(stand_in, Pause("s1", 1), 0.3 * PERIOD_S)
-    pushes = [
-        stand_in.welcome("s1"),
-        Resume("s1", 1),
-    ]  # a server that crashed counts from the beginning
+    # A server that crashed counts from the beginning.
+    pushes = [stand_in.welcome("s1"), Resume("s1", 1)]
     asked: list[int] = []
     for push, periods in zip(pushes, (4, 9), strict=True):
         threading.Timer(periods * PERIOD_S, lambda push=push: stand_in.push(push)).start()
