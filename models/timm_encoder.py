@@ -8,6 +8,7 @@ Letters in shapes: B samples, T frames, H and W pixels, D channels, N tokens per
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,9 @@ class TimmEncoder(nn.Module):
 
     Args:
         config: Which architecture, at which resolution.
-        pretrained: Download timm's weights; otherwise they are random until some are loaded.
+        pretrained: Download timm's weights.
+        weights: Use these, in timm's layout or that of the weights' authors; position tables are resampled to the
+            resolution. Without either the weights are random until some are loaded.
 
     Raises:
         MissingDependencyError: timm is not installed.
@@ -42,10 +45,16 @@ class TimmEncoder(nn.Module):
 
     network: Any  # what timm builds has no common type
 
-    def __init__(self, config: TimmEncoderConfig, *, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        config: TimmEncoderConfig,
+        *,
+        pretrained: bool = False,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.network = _create(config.timm_model, config.img_size, pretrained=pretrained)
+        self.network = _create(config.timm_model, config.img_size, weights, pretrained=pretrained)
         found = describe(self.network, config.timm_model, config.img_size)
         if found != config:
             raise ConfigurationError(
@@ -93,6 +102,22 @@ class TimmEncoder(nn.Module):
         return (images * std + mean - own_mean) / own_std
 
 
+def timm_config_for_grid(timm_model: str, grid_size: tuple[int, int]) -> TimmEncoderConfig:
+    """Return an architecture at the resolution that gives a grid of patches.
+
+    Args:
+        timm_model: timm's name.
+        grid_size: Rows and columns of patches.
+
+    Raises:
+        MissingDependencyError: timm is not installed.
+        ConfigurationError: timm does not know it, or it makes no patch tokens.
+    """
+    patches = getattr(_create(timm_model), "patch_embed", None)
+    side = 1 if patches is None else patches.patch_size[0]
+    return timm_config(timm_model, (side * grid_size[0], side * grid_size[1]))
+
+
 def timm_config(timm_model: str, img_size: tuple[int, int]) -> TimmEncoderConfig:
     """Ask timm for the patch size and channels of an architecture.
 
@@ -104,7 +129,7 @@ def timm_config(timm_model: str, img_size: tuple[int, int]) -> TimmEncoderConfig
         MissingDependencyError: timm is not installed.
         ConfigurationError: timm does not know it, or it makes no patch tokens.
     """
-    return describe(_create(timm_model, img_size, pretrained=False), timm_model, img_size)
+    return describe(_create(timm_model, img_size), timm_model, img_size)
 
 
 def describe(network: Any, timm_model: str, img_size: tuple[int, int]) -> TimmEncoderConfig:
@@ -129,19 +154,28 @@ def describe(network: Any, timm_model: str, img_size: tuple[int, int]) -> TimmEn
     )
 
 
-def _create(timm_model: str, img_size: tuple[int, int], *, pretrained: bool) -> nn.Module:
+def _create(
+    timm_model: str,
+    img_size: tuple[int, int] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    pretrained: bool = False,
+) -> nn.Module:
     timm = import_timm()
+    options: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
+    if weights is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
     try:
         # On the CPU even where weights are about to be loaded: position tables that timm computes
         # and never stores would stay empty on the meta device.
         with torch.device("cpu"):
             network: nn.Module = timm.create_model(
-                timm_model, pretrained=pretrained, num_classes=0, img_size=img_size
+                timm_model, pretrained=pretrained or weights is not None, num_classes=0, **options
             )
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise ConfigurationError(
-            f"timm cannot build {timm_model!r} for frames of {img_size} px ({error}); choose a "
-            "vision transformer of timm.list_models()"
+            f"timm cannot build {timm_model!r} for frames of {img_size or 'its own'} px ({error}); "
+            "choose a vision transformer of timm.list_models(), and weights that are its own"
         ) from error
     return network
 

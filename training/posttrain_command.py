@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from models.ac_predictor import ACPredictor
-from models.checkpoint import load_encoder, load_world_model
+from models.checkpoint import load_world_model
+from models.frozen_encoder import load_frozen_encoder
 from training.commands import Command
 from training.cost import posttraining_cost
 from training.cost_report import describe as describe_cost
@@ -24,7 +25,11 @@ from training.recordings import Recordings, open_recordings
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the sources of a post-training to its command line."""
-    parser.add_argument("--encoder", help="frozen encoder, instead of the recipe's encoder_from")
+    parser.add_argument(
+        "--encoder",
+        help="frozen encoder, instead of the recipe's encoder_from: a folder, a published file, a hub id, or "
+        "timm:NAME or timm:NAME=FILE for a vision transformer of timm",
+    )
     parser.add_argument("--latents", help="cache of latents, made where it is missing")
     parser.add_argument("--start-from", help="world model to train on, instead of a new predictor")
 
@@ -84,14 +89,14 @@ def load_networks(recipe: PosttrainConfig) -> tuple[FrameEncoder, ACPredictor | 
     """
     initial = None if recipe.start_from is None else load_world_model(recipe.start_from)
     if recipe.encoder_from is not None:
-        network = load_encoder(recipe.encoder_from)
+        network = load_frozen_encoder(recipe.encoder_from, recipe.predictor.grid_size)
         encoder = FrameEncoder(network, recipe.frame_geometry)
     elif initial is not None:
         encoder = FrameEncoder(initial.encoder, recipe.frame_geometry)
     else:
         raise ConfigurationError(
             "no encoder: give --encoder, a folder that `python -m training pretrain` made, a model "
-            "folder, or a published file; or --start-from a world model"
+            "folder, a published file or timm:NAME; or --start-from a world model"
         )
     return encoder, None if initial is None else initial.predictor
 

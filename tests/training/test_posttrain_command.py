@@ -3,9 +3,11 @@
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from models.checkpoint import load_world_model
 from models.model_folder import save_encoder
+from models.timm_encoder import import_timm
 from training.__main__ import main
 from training.errors import ConfigurationError, DataError
 from training.log import read_table
@@ -73,6 +75,29 @@ def test_training_goes_on_from_a_world_model(write_recipe, shards, encoder_folde
     assert made.config == begun.config
     for name, value in begun.state_dict().items():
         torch.testing.assert_close(made.state_dict()[name], value)
+
+
+def test_a_predictor_is_trained_on_frozen_tokens_of_timm(write_recipe, shards, tmp_path):
+    file, output = tmp_path / "model.safetensors", tmp_path / "run"
+    network = import_timm().create_model("test_vit", num_classes=1000)
+    save_file(network.state_dict(), file)
+    predictor = {
+        "grid_size": [2, 2],
+        "embed_dim": 64,
+        "predictor_embed_dim": 32,
+        "depth": 1,
+        "num_heads": 2,
+    }
+    recipe = write_recipe(predictor=predictor)
+    sources = ["--data", str(shards), "--encoder", f"timm:test_vit={file}"]
+    sources += ["--latents", str(tmp_path / "latents")]
+    assert main(["posttrain", "--config", recipe, *sources, "--output", str(output)]) == 0
+    made = load_world_model(output)
+    assert made.config.encoder.timm_model == "test_vit"
+    trained = made.encoder.network.state_dict()
+    for name, value in network.state_dict().items():
+        if name.startswith("blocks."):
+            assert torch.equal(trained[name], value.half().float())  # the stored type
 
 
 def test_a_run_without_encoder_or_data_says_what_to_give(
