@@ -162,7 +162,9 @@ class BatchPlanner:
 
     def _problem(self, looked: _Looked) -> PlanningProblem:
         request, options = looked.request, looked.request.options
-        chain, actions = context_of(looked.memory, looked.seen, request)
+        chain, actions = context_of(
+            looked.memory.seen, looked.seen, options.context, request.max_step
+        )
         if request.committed is not None:
             # What the arm is doing now is done when the plan begins: plan from where that leads.
             with torch.inference_mode():

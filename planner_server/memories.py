@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,18 +72,25 @@ def step_between(before: Tensor, after: Tensor, max_step: tuple[float, ...]) -> 
 
 
 def context_of(
-    memory: Memory, newest: Seen, request: PlanRequest
+    seen: Iterable[Seen], newest: Seen, most: int, max_step: tuple[float, ...]
 ) -> tuple[list[Seen], list[Tensor]]:
-    """Return up to `options.context` consecutive observations, oldest first, and the actions between them."""
+    """Return up to `most` consecutive observations, oldest first, and the actions `[7]` between them.
+
+    Args:
+        seen: Earlier observations, oldest first.
+        newest: The observation to plan from.
+        most: Observations conditioned on.
+        max_step: Box of actions `[7]` [m, rad, closedness].
+    """
     chain = [newest]
     actions: list[Tensor] = []
-    for seen in reversed(memory.seen):
-        if len(chain) >= request.options.context:
+    for earlier in reversed(list(seen)):
+        if len(chain) >= most:
             break
-        action = step_between(seen.state, chain[0].state, request.max_step)
+        action = step_between(earlier.state, chain[0].state, max_step)
         if action is None:
             break
-        chain.insert(0, seen)
+        chain.insert(0, earlier)
         actions.insert(0, action)
     return chain, actions
 

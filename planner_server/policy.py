@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from planner_server.errors import StartupError
+from planner_server.memories import Seen, context_of
 from planner_server.planning import (
     ActionBounds,
     Goal,
@@ -49,6 +51,7 @@ class PlannerPolicy:
         planner: Search with it.
         max_step: Box of actions `[7]` [m, rad, closedness].
         horizon: Control periods planned; the first action is returned.
+        context: Frames conditioned on, the newest included.
         description: Of the planner: its name and options.
     """
 
@@ -58,10 +61,13 @@ class PlannerPolicy:
         planner: Planner,
         max_step: Sequence[float],
         horizon: int = 1,
+        context: int = 1,
         description: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._planner, self._horizon = model, planner, horizon
         self._bounds = ActionBounds.symmetric(tuple(max_step))
+        self._context = context
+        self._seen: deque[Seen] = deque(maxlen=context - 1)
         self._dynamics = WorldModelDynamics(model.world_model)
         self._goals: list[Tensor] = []
         self._plans = 0
@@ -74,6 +80,7 @@ class PlannerPolicy:
             "device": str(model.device),
             **(description or {}),
             "horizon": horizon,
+            "context": context,
             "max_step": list(max_step),
             "control_period_s": model.control_period_s,
         }
@@ -82,14 +89,19 @@ class PlannerPolicy:
         """Encode the goal images of a new episode, uint8 RGB `[H, W, 3]` each, once."""
         self._goals = [self._encode(goal) for goal in goals]
         self._plans = 0
+        self._seen.clear()
 
     def act(self, frame: Frame, state: Array, goal_index: int) -> Array:
         """Return the first action `[7]` of a plan from this frame and state `[7]`."""
         started_s = time.monotonic()
         tokens = self._encode(frame)
+        newest = Seen(tokens, torch.from_numpy(state).to(tokens))
+        chain, actions = context_of(self._seen, newest, self._context, self._model.max_step)
+        self._seen.append(newest)
         problem = PlanningProblem(
-            context_tokens=tokens,
-            context_states=torch.from_numpy(state)[None].to(tokens),
+            context_tokens=torch.cat([seen.tokens for seen in chain]),
+            context_states=torch.stack([seen.state for seen in chain]),
+            context_actions=torch.stack(actions) if actions else None,
             goal=Goal.of(self._goals[goal_index]),
             bounds=self._bounds,
             horizon=self._horizon,
@@ -154,6 +166,7 @@ def served(
     gripper: Gripper = "held",
     max_step_m: float | None = None,
     horizon: int | None = None,
+    context: int = 1,
     **options: Any,
 ) -> PlannerPolicy:
     """Return the configured model with its planner, as the service would run them.
@@ -164,6 +177,7 @@ def served(
         gripper: `held`: the gripper is not planned; `planned`: it is searched like everything else.
         max_step_m: Largest displacement per axis, where the model's box is to be narrowed.
         horizon: Control periods planned; the configured number by default.
+        context: Frames conditioned on, the newest included.
         options: Options of the planner.
 
     Raises:
@@ -183,6 +197,7 @@ def served(
         planners.make(name, loaded.engine, chosen),
         max_step,
         horizon or settings.horizon,
+        context,
         {"planner": name, "options": dataclasses.asdict(chosen)},
     )
 

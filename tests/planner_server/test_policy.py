@@ -41,6 +41,24 @@ def test_the_gripper_is_held_and_the_box_kept(policy):
     assert np.abs(narrow.act(FRAME, STATE, 0)[:3]).max() <= 0.02 + 1e-9
 
 
+def test_plans_are_conditioned_on_the_last_frames_of_the_episode(monkeypatch):
+    policy, asked = served(context=3), []
+    plan = policy._planner.plan
+    monkeypatch.setattr(
+        policy._planner, "plan", lambda problems: (asked.extend(problems), plan(problems))[1]
+    )
+    step = np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    policy.begin([GOAL])
+    for index in range(4):
+        policy.act(FRAME, STATE + index * step, 0)
+    assert [problem.frames for problem in asked] == [1, 2, 3, 3]
+    np.testing.assert_allclose(asked[-1].context_states[:, 0], [0.55, 0.6, 0.65], atol=1e-6)
+    np.testing.assert_allclose(asked[-1].context_actions, [step, step], atol=1e-6)
+    policy.begin([GOAL])
+    policy.act(FRAME, STATE, 0)
+    assert asked[-1].frames == 1
+
+
 def test_energies_of_pictures_are_those_that_plans_report(policy):
     policy.begin([GOAL])
     policy.act(FRAME, STATE, 0)
