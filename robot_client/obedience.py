@@ -91,13 +91,16 @@ class Obedience:
         self.state = "running"
         self.obeyed = 0
 
-    def begin(self, state: str) -> None:
+    def begin(self, session: str, state: str) -> None:
         """Take over the state of a session that was just greeted.
 
         Another session, or a server that lost its last records, counts its orders from the beginning:
-        an order taken for an old one would be acknowledged without being obeyed.
+        an order taken for an old one would be acknowledged without being obeyed. Whoever has read
+        "stopping" still waits for the end of that, and the server does not repeat what was acknowledged.
         """
-        self._newest, self._under_way, self._last = -1, None, None
+        self._newest, self._last = -1, None
+        if self._under_way is not None and self._under_way.order.session != session:
+            self._under_way = None
         if state == "running" and self.state == "paused":
             # A server that crashed may have lost the pause; a resume that was missed is repeated.
             logger.warning("paused, though the server says running: holding until somebody resumes")

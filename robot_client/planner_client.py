@@ -191,7 +191,7 @@ class PlannerClient:
         self.welcome = welcome
         self._heartbeat_s = min(_HEARTBEAT_S, welcome.control_period_s / _PINGS_PER_PERIOD)
         self.is_server_closing = False
-        self.orders.begin(welcome.state)
+        self.orders.begin(welcome.session, welcome.state)
 
     def _obey(self, order: protocol.Order) -> None:
         if order.session == self.session:

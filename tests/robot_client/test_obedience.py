@@ -117,6 +117,25 @@ def test_an_arm_that_brakes_for_long_is_first_reported_as_stopping(stand_in: Any
     assert first.applied_ms < 600.0 <= last.applied_ms
 
 
+def test_rest_is_reported_even_where_the_connection_was_renewed_while_the_arm_braked(
+    stand_in: Any,
+) -> None:
+    def renew() -> None:
+        assert reports(stand_in, 1) == [(1, "stopping")]
+        stand_in.state = "paused"
+        stand_in.push(stand_in.welcome("s1"))
+        assert reports(stand_in, 2) == [(1, "stopping"), (1, "standing")]
+        stand_in.push(Resume("s1", 2))
+
+    after_first(stand_in, Pause("s1", 1), 0.3 * PERIOD_S)
+    renewal = threading.Timer(0.4 * PERIOD_S, renew)
+    renewal.start()
+    end, _ = run(stand_in, Heavy(braking_s=1.5))
+    renewal.join()
+    assert end.is_complete
+    assert reports(stand_in, 3)[1:] == [(1, "standing"), (2, "free")]
+
+
 def test_an_arm_that_never_comes_to_rest_is_not_called_standing(stand_in: Any) -> None:
     after_first(stand_in, Stop("s1", 5), 0.3 * PERIOD_S)
     end, _ = run(stand_in, Heavy(braking_s=60.0))
