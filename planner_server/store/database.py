@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -20,6 +21,7 @@ MEMORY_URL = "sqlite://"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_305_552  # any number that this service's replicas agree on
 _BUSY_TIMEOUT_S = 2.0
+_REMEDY = "Check data_dir, or PLANNER_DATABASE_URL (postgresql+psycopg://user:password@host/name)"
 _CACHE_KIB = 256  # per connection; what is written is hardly ever read, and the system caches the file anyway
 
 
@@ -42,9 +44,18 @@ def open_database(url: str) -> Engine:
         migrate(engine)
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise StartupError(
-            f"the database {_without_password(url)} cannot be used: {error}. Check data_dir, or PLANNER_DATABASE_URL "
-            "(postgresql+psycopg://user:password@host/name)"
+            f"the database {_without_secrets(url)} cannot be used: {error}. {_REMEDY}"
         ) from error
+    except CommandError as error:
+        raise StartupError(
+            f"the database {_without_secrets(url)} belongs to another version of the server ({error}); start that "
+            "one, or give this one a database of its own: PLANNER_DATA_DIR or PLANNER_DATABASE_URL"
+        ) from error
+    except ValueError:  # its text may quote a part of the password
+        raise StartupError(
+            f"the database {_without_secrets(url)} cannot be used: its port is no number; in a password, @ and : are "
+            f"written %40 and %3A. {_REMEDY}"
+        ) from None
     return engine
 
 
@@ -105,6 +116,10 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://...@{tail}" if at else url
+def _without_secrets(url: str) -> str:
+    """Return scheme and place of a URL; a password may stand before the @, and among the options behind the ?."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return "..."  # where a password might be, nobody can tell
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}://{'...@' if at else ''}{place.partition('?')[0]}"

@@ -444,14 +444,6 @@ def test_a_record_that_the_database_refuses_does_not_hold_up_the_others(archive:
     assert archive.events("s1", None, 1)[0]["kind"] == "after"
 
 
-def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> None:
-    with pytest.raises(StartupError, match=r"127\.0\.0\.1:1/none") as caught:
-        open_database("postgresql+psycopg://me:sesame@127.0.0.1:1/none?connect_timeout=1")
-    assert "sesame" not in caught.value.message
-    with pytest.raises(StartupError, match="cannot be used"):
-        open_database("nonsense://x")
-
-
 def test_a_folder_belongs_to_one_server(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     first = Location(settings)
