@@ -8,6 +8,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -36,6 +37,10 @@ class TokenEntry(BaseModel):
     name: str = Field(min_length=1, max_length=64)
     role: str = Field(pattern="^(observe|plan|operate)$")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+# A file without a single token would let everybody in, which is not why somebody names one.
+_ENTRIES = TypeAdapter(Annotated[list[TokenEntry], Field(min_length=1)])
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,20 @@ def read_tokens(path: Path) -> list[TokenEntry]:
     """
     try:
         content = yaml.safe_load(path.read_text())
-        return TypeAdapter(list[TokenEntry]).validate_python(content)
+        return _ENTRIES.validate_python(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise StartupError(
-            f"tokens_file={path} cannot be used: {error}. It is a YAML list of {{name, role, sha256}}; "
+            f"tokens_file={path} cannot be used: {_problem(error)}. It is a YAML list of {{name, role, sha256}}; "
             "`python -m planner_server token NAME --role plan` prints such a line"
-        ) from error
+        ) from None
+
+
+def _problem(error: Exception) -> str:
+    """Say what is wrong without quoting the file: somebody may have written a token where its digest belongs."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}" for each in error.errors()
+        )
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error)

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def test_only_digests_are_kept_and_every_token_is_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "a: 1", "[{name: x}]", "[{name: x, role: king, sha256: '0'}]", "[plain]"]
+    "content",
+    ["", "[]", "{", "a: 1", "[{name: x}]", "[{name: x, role: king, sha256: '0'}]", "[plain]"],
 )
 def test_a_tokens_file_that_is_none_stops_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokens.yaml"
@@ -98,6 +100,25 @@ def test_a_tokens_file_that_is_none_stops_the_start(tmp_path: Path, content: str
         read_tokens(path)
     with pytest.raises(StartupError, match="tokens_file"):
         read_tokens(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[{name: x, role: plan, sha256: sesame}]",
+        "[{name: x, role: plan, token: sesame}]",
+        "{tokens: {x: sesame}}",
+        "- {name: x, role: plan, sha256: [sesame}",
+    ],
+)
+def test_a_token_written_in_place_of_its_digest_is_not_repeated_in_the_log(
+    tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "tokens.yaml"
+    path.write_text(content)
+    with pytest.raises(StartupError) as caught:
+        read_tokens(path)
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_token_command_prints_a_line_that_the_server_reads(
