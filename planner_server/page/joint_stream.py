@@ -7,7 +7,7 @@ which to say stop.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from planner_server.streams import Listener, Streams, format_event
@@ -38,33 +38,34 @@ class _Channel(Listener):
 
 
 async def follow(
-    streams: Streams, first: Sequence[tuple[str, dict[str, Any] | None]]
+    streams: Streams, names: Sequence[str], describe: Callable[[str], dict[str, Any] | None]
 ) -> AsyncIterator[bytes]:
     """Yield the events of sessions, each with its session's name, until all of them are over.
 
     Args:
         streams: Who is told.
-        first: Names of sessions and what they are now; None where one does not exist any more.
+        names: Of the sessions.
+        describe: Returns what a session is now; None where it does not exist any more.
     """
     joint = Listener(longest=_LONGEST_QUEUE)
     open_channels: set[str] = set()
-    channels = []
+    channels = {name: _Channel(name, joint, open_channels) for name in names}
     try:
-        for session_id, description in first:
-            if description is None:
-                gone = json.dumps({"actor": ""})
-                yield format_event("end", tagged(session_id, gone))
-                continue
-            channel = _Channel(session_id, joint, open_channels)
-            streams.listen(session_id, channel)
-            channels.append((session_id, channel))
-            yield format_event("session", tagged(session_id, json.dumps(description)))
-        if channels:
-            async for event in joint.read():
-                yield event
+        for name, channel in channels.items():
+            streams.listen(name, channel)
+        # Looked at with every channel open and nothing awaited between: no change, and no end, falls into a gap.
+        first = {name: describe(name) for name in channels}
+        for name in [name for name, found in first.items() if found is None]:
+            channels[name].close()
+            streams.leave(name, channels.pop(name))
+        for name, found in first.items():
+            kind, data = ("end", {"actor": ""}) if found is None else ("session", found)
+            yield format_event(kind, tagged(name, json.dumps(data)))
+        async for event in joint.read():
+            yield event
     finally:
-        for session_id, channel in channels:
-            streams.leave(session_id, channel)
+        for name, channel in channels.items():
+            streams.leave(name, channel)
 
 
 def tagged(session_id: str, data: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Literal, cast
 
 import cv2
@@ -69,10 +71,12 @@ async def who_am_i(service: Service, caller: Annotated[Caller, Depends(identify)
 async def stream(parts: Running, _: Observer, sessions: _Names) -> StreamingResponse:
     """Follow several sessions over one connection: the events of each, with `session` in their data."""
     names = list(dict.fromkeys(sessions))
-    first = [(name, await _described(parts, name)) for name in names]
+    for name in names:
+        with suppress(PlannerError):  # what cannot be had is told to have ended
+            await parts.service.find_session(name)
     parts.service.streams.check_room(len(names))
     return StreamingResponse(
-        follow(parts.service.streams, first),
+        follow(parts.service.streams, names, partial(_described, parts)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -176,12 +180,9 @@ async def slice_in_session(
     return await measure_slice(service, session, question)
 
 
-async def _described(parts: Parts, name: str) -> dict[str, Any] | None:
-    try:
-        session = await parts.service.find_session(name)
-    except PlannerError:
-        return None
-    return describe(parts, session).model_dump(mode="json")
+def _described(parts: Parts, name: str) -> dict[str, Any] | None:
+    session = parts.service.sessions.peek(name)
+    return None if session is None else describe(parts, session).model_dump(mode="json")
 
 
 def _encoded(read_frame: Callable[[], Frame], kind: str) -> bytes:

@@ -23,7 +23,6 @@ from planner_server.schemas import (
     SessionInfo,
 )
 from planner_server.security.tokens import Caller
-from planner_server.service import PlannerService
 from planner_server.session import PAUSED, RUNNING, STOPPED
 from planner_server.start import Parts
 from planner_server.streams import format_event
@@ -102,25 +101,28 @@ async def stream(parts: Running, _: Observer, session_id: SessionId) -> Streamin
     """Follow a session: `session` first, then `plan`, `error`, `goals`, `state`, `acknowledged`, `missed`, `end`."""
     service = parts.service
     session = await service.find_session(session_id)
-    first = describe(parts, session).model_dump(mode="json")
     service.streams.check_room()
     return StreamingResponse(
-        _follow(service, session.id, first),
+        _follow(parts, session.id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _follow(
-    service: PlannerService, session_id: str, first: dict[str, Any]
-) -> AsyncIterator[bytes]:
-    listener = service.streams.listen(session_id)
+async def _follow(parts: Parts, session_id: str) -> AsyncIterator[bytes]:
+    streams = parts.service.streams
+    listener = streams.listen(session_id)
     try:
-        yield format_event("session", json.dumps(first))
+        # Looked at after the listening has begun: no change, and no end, falls into a gap.
+        session = parts.service.sessions.peek(session_id)
+        if session is None:
+            yield format_event("end", json.dumps({"actor": ""}))
+            return
+        yield format_event("session", describe(parts, session).model_dump_json())
         async for event in listener.read():
             yield event
     finally:
-        service.streams.leave(session_id, listener)
+        streams.leave(session_id, listener)
 
 
 async def _order(
