@@ -10,9 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
+from simulation.arguments import read_count, read_rate, read_seed
 from simulation.errors import SimulationError
 from simulation.evaluation.options import add_card, add_evaluate
 from simulation.variation import OBJECT_KINDS
+from trajectories.errors import TrajectoryError
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return int(options.run(options))
-    except SimulationError as error:
+    except (SimulationError, TrajectoryError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except ModuleNotFoundError as error:
@@ -51,7 +53,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=Path, help="YAML file such as configs/simulation/*.yaml")
     parser.add_argument("--episodes", type=int, help="in place of the recipe's, by default 2000")
     parser.add_argument("--seed", type=int, help="in place of the recipe's, by default 0")
-    parser.add_argument("--workers", type=int, default=2, help="processes, default 2")
+    parser.add_argument("--workers", type=read_count, default=2, help="processes, default 2")
     parser.set_defaults(run=_generate)
 
 
@@ -59,8 +61,10 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--data", type=Path, help="draw episodes of this data set")
     parser.add_argument("--task", choices=("reach", "grasp", "pick_and_place"), help="draw goals")
-    parser.add_argument("--seed", type=int, default=0, help="first seed or episode, default 0")
-    parser.add_argument("--count", type=int, default=12, help="default 12")
+    parser.add_argument(
+        "--seed", type=read_seed, default=0, help="first seed or episode, default 0"
+    )
+    parser.add_argument("--count", type=read_count, default=12, help="default 12")
     parser.set_defaults(run=_show)
 
 
@@ -73,10 +77,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--camera-yaw", type=float, default=0.0, help="camera turned about the table [degrees]"
     )
     parser.add_argument("--supervisor", default="tcp://127.0.0.1:5561", help="ZMQ replier")
-    parser.add_argument("--camera-rate", type=float, default=12.0, help="frames/s, default 12")
+    parser.add_argument("--camera-rate", type=read_rate, default=12.0, help="frames/s, default 12")
     tasks = ("reach", "grasp", "pick_and_place")
     parser.add_argument("--task", choices=tasks, default="reach", help="default reach")
-    parser.add_argument("--seed", type=int, default=0, help="of workcell, start and goal")
+    parser.add_argument("--seed", type=read_seed, default=0, help="of workcell, start and goal")
     parser.add_argument("--distance", choices=("near", "far"), default="near", help="to the goal")
     parser.add_argument("--object", choices=OBJECT_KINDS, help="default: the seed decides")
     parser.set_defaults(run=_serve)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.episodes import halve
-from simulation.errors import OutputExistsError
+from simulation.errors import NoEpisodeError, OutputExistsError
 from simulation.kinematics import flange_pose_at
 from simulation.stepper import OfflineWorkcell
 from simulation.supervisor import encode_png
@@ -46,8 +46,17 @@ def of_tasks(name: TaskName, first_seed: int, count: int) -> Frame:
 
 
 def of_episodes(directory: Path, first: int, count: int) -> Frame:
-    """Draw episodes of a data set, one per row, one frame per control period."""
+    """Draw episodes of a data set, one per row, one frame per control period.
+
+    Raises:
+        NoEpisodeError: The data set ends before `first`.
+        CorruptDataError: There is no data set, or it is damaged.
+    """
     shards = open_shards(directory)
+    if first >= len(shards):
+        raise NoEpisodeError(
+            f"{directory} has no episode {first}; its {len(shards)} are counted from 0"
+        )
     last = min(first + count, len(shards))
     return _grid([list(shards.frames(episode)) for episode in range(first, last)])
 
@@ -60,6 +69,7 @@ def write(sheet: Frame, path: Path) -> None:
     """
     if path.exists():
         raise OutputExistsError(f"{path} exists; remove it or give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(sheet))
 
 

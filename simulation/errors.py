@@ -17,6 +17,10 @@ class OutputExistsError(SimulationError):
     """The output folder already holds something that would be overwritten."""
 
 
+class NoEpisodeError(SimulationError):
+    """A data set has no episode of the number that was asked for."""
+
+
 class ServerStartError(SimulationError):
     """The real-time simulator could not take its ports."""
 

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -68,7 +69,7 @@ def claim(output: Path, recipe: Recipe) -> None:
     """
     note = output / _RECIPE_FILE
     if note.is_file():
-        found = json.loads(note.read_text())
+        found = _noted(note)
         asked = recipe.model_dump(mode="json")
         # As texts: motions are drawn by their place in the recipe, so their order belongs to it.
         if json.dumps(found) != json.dumps(asked):
@@ -81,6 +82,15 @@ def claim(output: Path, recipe: Recipe) -> None:
         raise OutputExistsError(f"{output} is not empty and not a data set of ours; give another")
     output.mkdir(parents=True, exist_ok=True)
     note.write_text(recipe.model_dump_json(indent=1))
+
+
+def _noted(note: Path) -> Any:
+    try:
+        return json.loads(note.read_text())
+    except ValueError as error:  # whatever ended that run ended it while it began
+        raise OutputExistsError(
+            f"{note} is no recipe ({error}); delete it, or give another folder"
+        ) from error
 
 
 def _jobs(output: Path, recipe: Recipe) -> list[_ShardJob]:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +75,12 @@ class LiveWorkcell:
         model.body_gravcomp[:] = 0.0
         self._reader, self._truth_data = PhysicsReader(model), mujoco.MjData(model)
         self._snapshot = self._take_snapshot()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._server.cleanup)
             self._camera = CameraStream(model, self._newest, endpoints.camera, camera_rate_hz)
+            undo.callback(self._camera.stop)
             self._supervisor = Supervisor(endpoints.supervisor, task, self.report, self.stop)
-        except ServerStartError:
-            self._server.cleanup()
-            raise
+            undo.pop_all()
         self.endpoints = Endpoints(host, self._camera.endpoint, self._supervisor.endpoint)
 
     def run(self, on_ready: Callable[[], None]) -> None:

@@ -13,13 +13,7 @@ from rich.console import Console
 from simulation.evaluation import card, page
 from simulation.evaluation.conditions import CONDITIONS, Condition
 from simulation.evaluation.futures import imagined_futures
-from simulation.evaluation.jobs import (
-    Job,
-    jobs_of,
-    kinds_of,
-    known_objects,
-    load,
-)
+from simulation.evaluation.jobs import Job, in_order, jobs_of, kinds_of, load
 from simulation.evaluation.methods import Method, choose
 from simulation.evaluation.results import read, write
 from simulation.evaluation.runs import evaluate
@@ -64,7 +58,7 @@ def run_evaluation(options: argparse.Namespace) -> int:
 
 def _jobs(options: argparse.Namespace, methods: Sequence[Method]) -> list[Job]:
     tasks: tuple[TaskName, ...] = TASK_NAMES if options.task == "all" else (options.task,)
-    kinds = kinds_of(tasks, known_objects(options.objects))
+    kinds = kinds_of(tasks, in_order(options.objects))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     jobs: list[Job] = []
     for method in methods:

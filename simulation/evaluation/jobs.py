@@ -19,7 +19,7 @@ from simulation.evaluation.methods import Method
 from simulation.evaluation.policy import Policy
 from simulation.stepper import OfflineWorkcell
 from simulation.tasks import FAR_M, NEAR_M, Task, TaskName, make_task
-from simulation.variation import OBJECT_KINDS, ObjectKind
+from simulation.variation import ObjectKind
 from simulation.verdicts import Verdict
 
 Distance = Literal["near", "far"]
@@ -173,15 +173,6 @@ def _result(values: Mapping[str, Any]) -> EpisodeResult:
     )
 
 
-def known_objects(names: Sequence[str]) -> tuple[ObjectKind, ...]:
-    """Return objects by name, in the order of tables.
-
-    Raises:
-        ResultsError: There is no such object.
-    """
-    unknown = set(names) - set(OBJECT_KINDS)
-    if unknown:
-        raise ResultsError(
-            f"no object {', '.join(sorted(unknown))}; there are {', '.join(SHOWN_OBJECTS)}"
-        )
-    return tuple(kind for kind in SHOWN_OBJECTS if kind in names)
+def in_order(objects: Sequence[ObjectKind]) -> tuple[ObjectKind, ...]:
+    """Return objects in the order of tables."""
+    return tuple(kind for kind in SHOWN_OBJECTS if kind in objects)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from simulation.arguments import read_count, read_seed
 from simulation.evaluation.conditions import CONDITIONS, FIRST_SEED
 from simulation.evaluation.methods import DEFAULT_METHODS, GROUPS, METHODS
 from simulation.variation import OBJECT_KINDS
@@ -22,8 +23,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.epilog = _METHODS_EPILOG
     add("--task", choices=_TASKS, default="all", help="default all")
-    add("--seeds", type=int, default=50, help="episodes per row, default 50")
-    add("--workers", type=int, default=2, help="episodes at the same time, default 2")
+    add("--seeds", type=read_count, default=50, help="episodes per row, default 50")
+    add("--workers", type=read_count, default=2, help="episodes at the same time, default 2")
     add("--output", type=Path, default=OUTPUT, help=f"continued where it exists; default {OUTPUT}")
     add(
         "--methods",
@@ -42,7 +43,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="for all methods; default: all for the policy in question and the random encoder, "
         "unseen workcells (seeds) for the others",
     )
-    add("--first-seed", type=int, default=FIRST_SEED, help=f"default {FIRST_SEED}")
+    add("--first-seed", type=read_seed, default=FIRST_SEED, help=f"default {FIRST_SEED}")
     add("--results", type=Path, help="results file; default results.json in the output folder")
     parser.set_defaults(run=_evaluate)
 

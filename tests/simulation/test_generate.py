@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from simulation import generate as generator
 from simulation.episodes import halve, simulate_episode
 from simulation.errors import InvalidRecipeError, OutputExistsError
 from simulation.generate import generate
-from simulation.recipe import Recipe, load_recipe
+from simulation.recipe import Motion, Recipe, load_recipe
 from trajectories.shards import open_shards
 
 
@@ -79,6 +80,10 @@ def test_a_folder_with_other_data_is_refused(tmp_path):
     (tmp_path / "b" / "thesis.tex").write_text("")
     with pytest.raises(OutputExistsError, match="not empty"):
         generator.claim(tmp_path / "b", Recipe(episodes=4, seed=3))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "generation.json").write_text("")  # ended by a full disk while it began
+    with pytest.raises(OutputExistsError, match=r"generation\.json is no recipe.*delete it"):
+        generator.claim(tmp_path / "c", Recipe(episodes=4, seed=3))
 
 
 def test_halving_is_the_rounded_mean_of_two_by_two_pixels():
@@ -90,6 +95,16 @@ def test_halving_is_the_rounded_mean_of_two_by_two_pixels():
 def test_the_recipe_in_the_repository_spells_out_the_default_one():
     recipe = load_recipe(Path("configs/simulation/demo_data.yaml"), {"episodes": 2000, "seed": 0})
     assert recipe == Recipe()
+
+
+@pytest.mark.parametrize("motion", get_args(Motion))
+def test_every_motion_that_a_recipe_may_name_moves_the_arm_within_the_largest_step(motion):
+    recipe = Recipe(motions={motion: 1.0}, noise_levels_m=(0.0,), episode_length=5)
+    for index in range(2):
+        episode = simulate_episode(recipe, index)
+        assert episode.motion == motion
+        steps_m = np.abs(np.diff(episode.states[:, :3], axis=0))
+        assert 0.02 < steps_m.max() < recipe.max_step_m + 0.02
 
 
 def test_a_recipe_decides_motion_length_and_largest_step():

@@ -14,7 +14,10 @@ import zmq
 from robot_client.cameras.simulated import decode_frame
 from robot_client.errors import RunError
 from robot_client.supervisor import Supervisor
+from simulation.camera_stream import bind
+from simulation.errors import ServerStartError
 from simulation.kinematics import flange_pose_at
+from simulation.live import Endpoints, LiveWorkcell
 from simulation.tasks import make_task
 from trajectories.poses import euler_to_matrix
 
@@ -195,3 +198,16 @@ def test_with_host_auto_a_second_simulator_finds_an_address_of_its_own(live):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_workcell_that_cannot_have_all_its_ports_keeps_none():
+    taken = bind(zmq.REP, ANY_PORT)
+    supervisor = taken.getsockopt_string(zmq.LAST_ENDPOINT)
+    free = bind(zmq.PUB, ANY_PORT)
+    camera = free.getsockopt_string(zmq.LAST_ENDPOINT)
+    free.close(linger=0)
+    task = make_task("reach", 0)
+    for _ in range(2):  # were one port kept, the second time would stumble over that one
+        with pytest.raises(ServerStartError, match=supervisor):
+            LiveWorkcell(task, Endpoints("127.0.43.9", camera, supervisor))
+    taken.close(linger=0)
