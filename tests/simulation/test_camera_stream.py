@@ -4,8 +4,9 @@ import pytest
 import zmq
 
 from robot_client.cameras.simulated import decode_frame
-from simulation.camera_stream import CameraFrame, bind
-from simulation.errors import ServerStartError
+from simulation import camera_stream
+from simulation.camera_stream import CameraFrame, CameraStream, bind
+from simulation.errors import RenderingError, ServerStartError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 FRAME = CameraFrame(7, 12.5, 1700000000.25, IMAGE)
@@ -38,3 +39,16 @@ def test_a_taken_endpoint_is_refused_with_the_remedy():
     with pytest.raises(ServerStartError, match="another port"):
         bind(zmq.PUB, endpoint)
     first.close(linger=0)
+
+
+def test_a_camera_without_opengl_does_not_begin_and_says_why(monkeypatch, caplog):
+    def unusable():
+        raise RenderingError("OpenGL is unusable")
+
+    monkeypatch.setattr(camera_stream, "FrameRenderer", unusable)
+    stream = CameraStream(None, lambda: None, "tcp://127.0.0.1:*", 10.0)
+    with pytest.raises(RenderingError, match="unusable"):
+        stream.start()
+    stream.stop()
+    assert "the camera has stopped" in caplog.text
+    bind(zmq.PUB, stream.endpoint).close(linger=0)  # it is free again

@@ -1,7 +1,9 @@
 """What crosses to a policy, and what does not."""
 
 import dataclasses
+import os
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +17,10 @@ from simulation.stepper import OfflineWorkcell
 from simulation.tasks import make_task
 
 TOY = '''
+import os
 import sys
+import threading
+import time
 
 import numpy as np
 
@@ -43,6 +48,18 @@ class Toy:
 
 def make(gain=0.1):
     return Toy(gain)
+
+
+class Crashing(Toy):
+    def act(self, frame, state, goal_index):
+        os._exit(3)
+
+
+def make_staying(seconds):
+    threading.Thread(target=time.sleep, args=(seconds,)).start()
+    toy = Toy()
+    toy.description["pid"] = os.getpid()
+    return toy
 
 
 no_function = 3
@@ -162,6 +179,38 @@ def test_a_policy_that_fails_is_reported_with_its_reason(toys):
         policy.begin([np.zeros((256, 256, 3), np.uint8)])
         with pytest.raises(PolicyError, match="it is dark"):
             policy.act(np.zeros((256, 256, 3), np.uint8), np.zeros(7), 0)
+
+
+def test_a_policy_whose_process_ends_is_reported_and_stays_gone(toys):
+    frame = np.zeros((256, 256, 3), np.uint8)
+    with PolicyProcess(PolicySpec.parse("toy_policies:Crashing")) as policy:
+        policy.begin([frame])
+        for _ in range(2):
+            with pytest.raises(PolicyError, match=r"toy_policies:Crashing (ended|is gone)"):
+                policy.act(frame, np.zeros(7), 0)
+
+
+def test_a_policy_that_does_not_leave_is_ended(toys, monkeypatch):
+    monkeypatch.setattr(policy_process, "_PATIENCE_S", 0.3)
+    policy = PolicyProcess(PolicySpec.parse("toy_policies:make_staying?seconds=100"))
+    started_s = time.monotonic()
+    policy.close()
+    assert time.monotonic() - started_s < 60
+    with pytest.raises(ProcessLookupError):
+        os.kill(policy.description["pid"], 0)
+
+
+@pytest.mark.parametrize(
+    ("frame", "state", "said"),
+    [
+        (np.zeros((8, 8, 3)), np.zeros(7), r"uint8 \[H, W, 3\], not float64 \[8, 8, 3\]"),
+        (np.zeros((8, 8), np.uint8), np.zeros(7), r"not uint8 \[8, 8\]"),
+        (np.zeros((8, 8, 3), np.uint8), np.zeros(6), r"float64 \[7\], not \[6\]"),
+    ],
+)
+def test_what_is_no_frame_or_no_state_does_not_cross(toy, frame, state, said):
+    with pytest.raises(PolicyError, match=said):
+        toy.act(frame, state, 0)
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,11 @@ def test_the_command_prints_tables_and_writes_results_and_a_page(tmp_path, capsy
     page = (folder / "index.html").read_text()
     assert page.count("data:image/webp") == 2  # one success near, one far
     assert not re.search(r'(src|href)="(?!data:)', page)
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(card.marks("failures")))
+    assert main(["card", str(folder / "results.json"), str(readme)]) == 0
+    assert "No episode of the benchmark failed." in readme.read_text()
+    assert not (tmp_path / card.PICTURE).exists()
 
 
 def test_methods_are_chosen_by_name_and_by_group():

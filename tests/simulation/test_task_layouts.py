@@ -95,8 +95,9 @@ def test_placing_needs_the_place_the_table_the_upright_and_the_release():
 def test_a_task_that_does_not_exist_or_does_not_fit_is_refused():
     with pytest.raises(InvalidTaskError, match="reach, grasp, pick_and_place"):
         make_task("juggle", 0)
-    with pytest.raises(InvalidTaskError, match="workspace"):
-        make_task("grasp", 0, (2.0, 3.0))
+    for name in TASK_NAMES:
+        with pytest.raises(InvalidTaskError, match=r"2\.00 to 3\.00 m.*workspace"):
+            make_task(name, 0, (2.0, 3.0))
     task = make_task("pick_and_place", 0)
     truth = _start(task).truth()
     with pytest.raises(InvalidTaskError, match="place"):
