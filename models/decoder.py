@@ -215,7 +215,7 @@ def read_description(directory: Path) -> DecoderDescription:
     """
     path = directory / DECODER_CONFIG
     try:
-        description = DecoderDescription.model_validate_json(path.read_text(encoding="utf-8"))
+        description = DecoderDescription.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise CheckpointNotFoundError(
             f"no {DECODER_CONFIG} in {directory}; train one with `python -m training decoder`"

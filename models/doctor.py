@@ -141,7 +141,9 @@ def _own_config(contents: Contents, key: str) -> NetworkConfig | None:
 def _network_facts(contents: Contents, key: str, kind: str) -> dict[str, str]:
     state = contents.network(key)
     tensors = {name: state[name] for name in state}
-    blocks = {name.split(".")[1] for name in tensors if name.startswith(("blocks.", "predictor_b"))}
+    blocks = {
+        name.split(".")[1] for name in tensors if name.startswith(("blocks.", "predictor_blocks."))
+    }
     facts = {
         "parameters": f"{sum(value.numel() for value in tensors.values()):,}",
         "type": ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})),
@@ -155,7 +157,7 @@ def _network_facts(contents: Contents, key: str, kind: str) -> dict[str, str]:
         facts["patch"] = f"{patch} x {patch} px, {tubelet} frames"
         facts["RoPE flavour"] = _flavour(contents, key)
     if kind == "action-conditioned predictor":
-        facts["width"] = str(tensors["action_encoder.weight"].shape[0])
+        facts["width"] = " x ".join(map(str, tensors["action_encoder.weight"].shape[:1]))
         has_state = "state_encoder.weight" in tensors
         facts["conditions per frame"] = "action, state" if has_state else "action"
     return facts

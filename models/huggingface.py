@@ -54,18 +54,24 @@ def fetch(hub_id: str) -> Path:
     """Download a model of the Hugging Face hub, or find it in the cache; return its folder.
 
     Raises:
-        CheckpointNotFoundError: There is no such model, or no way to it.
+        CheckpointNotFoundError: There is no such model, or no way to it, or transformers did not write it.
     """
     # Only who asks for a hub id needs the package.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, "*.safetensors"]))
+        path = Path(snapshot_download(hub_id, allow_patterns=[CONFIG_FILE, "*.safetensors"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointNotFoundError(
             f"{hub_id!r} is no file here and cannot be fetched from the Hugging Face hub: {error}"
         ) from error
+    if not is_huggingface_folder(path):
+        raise CheckpointNotFoundError(
+            f"{hub_id!r} of the Hugging Face hub is no model of transformers: it has no {CONFIG_FILE} that names a "
+            "model_type; download its weights, or give the URL of the file"
+        )
+    return path
 
 
 def open_huggingface(path: Path) -> Contents:
@@ -92,10 +98,7 @@ def open_huggingface(path: Path) -> Contents:
     predictor = {name: value for name, value in plain.items() if name.startswith("predictor.")}
     networks: dict[str, State] = {"encoder": JoinedState(encoder_names(config.depth), encoder)}
     if predictor:
-        depth = int(description.get("pred_num_hidden_layers", 12))
-        masks = predictor.get("predictor.embeddings.mask_tokens")
-        names = predictor_names(depth, 0 if masks is None else len(masks))
-        networks["predictor"] = JoinedState(names, predictor)
+        networks["predictor"] = _mask_predictor(description, predictor, path)
     return Contents(
         source=str(path),
         layout="huggingface",
@@ -177,6 +180,18 @@ def _block_names(plain: str, stored: str, depth: int) -> dict[str, tuple[str, ..
                 f"{layer}.attention.{projection}.{kind}" for projection in _PROJECTIONS
             )
     return names
+
+
+def _mask_predictor(
+    description: Mapping[str, Any], stored: Mapping[str, Tensor], path: Path
+) -> JoinedState:
+    depth = description.get("pred_num_hidden_layers", 12)
+    if not isinstance(depth, int):
+        raise ConfigurationError(
+            f"{path} has pred_num_hidden_layers = {depth!r}; expected a number"
+        )
+    masks = stored.get("predictor.embeddings.mask_tokens")
+    return JoinedState(predictor_names(depth, 0 if masks is None else len(masks)), stored)
 
 
 def _encoder_config(description: Mapping[str, Any], path: Path) -> EncoderConfig:

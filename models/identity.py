@@ -111,7 +111,7 @@ def identify_world_model(contents: Contents) -> WorldModelConfig:
 def _width(state: State) -> int | None:
     """Return the channels of a token inside the blocks."""
     norm = next((name for name in state if name.endswith("blocks.0.norm1.weight")), None)
-    return None if norm is None else state[norm].shape[0]
+    return None if norm is None or not state[norm].ndim else state[norm].shape[0]
 
 
 def rope_flavour(names: Iterable[str]) -> RopeFlavour:

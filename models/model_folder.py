@@ -144,6 +144,10 @@ def _read_config(path: Path) -> tuple[Mapping[str, Any], WorldModelConfig | Enco
                 f"{path} has format {version!r}, this version reads {FORMAT_VERSION}; "
                 "use the version of this software that wrote it"
             )
+        if not isinstance(description.get("metadata", {}), dict):
+            raise ConfigurationError(
+                f"{path} has metadata {description['metadata']!r}; expected a JSON object"
+            )
         if "encoder" in description:
             return description, EncoderConfig.model_validate(description["encoder"])
         return description, WorldModelConfig.model_validate(description["world_model"])

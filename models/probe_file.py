@@ -158,7 +158,7 @@ def _read_heads(content: Mapping[str, Any], source: str) -> list[dict[str, Tenso
 def _kind_of(shapes: Mapping[str, tuple[int, ...]], source: str) -> ProbeKind:
     for kind, outputs in _OUTPUTS.items():
         needed = {_QUERIES, _HIDDEN, *(f"{name}.weight" for name in outputs)}
-        if needed <= set(shapes):
+        if needed <= set(shapes) and all(shapes[name] and 0 not in shapes[name] for name in needed):
             return kind
     raise CorruptCheckpointError(
         f"{source} holds no attentive probe: there is neither {_OUTPUTS['classification'][0]} nor "

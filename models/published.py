@@ -52,6 +52,17 @@ _SYNONYMS = {
     "proprio_encoder.weight": "state_encoder.weight",
     "proprio_encoder.bias": "state_encoder.bias",
 }
+# What damaged pickles make torch raise, by trying thousands of them.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 def open_published(path: str | os.PathLike[str]) -> Contents:
@@ -110,7 +121,7 @@ def read_published(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         # The cause is chained, not quoted: torch advises there to let the file run its code.
         raise _refusal(path) from error
     if not isinstance(checkpoint, dict):
@@ -153,7 +164,7 @@ def _refusal(path: Path) -> CorruptCheckpointError:
     """Say why a file could not be read; it is only looked at, never run."""
     try:
         imports = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, KeyError):
+    except _DAMAGE:
         imports = []
     if imports:
         return UnsafeCheckpointError(

@@ -3,6 +3,7 @@
 import json
 import pickle
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,29 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(CorruptCheckpointError):
         load_published(path, tiny())
+
+
+_TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+DAMAGED_PICKLES = {
+    "no value": b"\x80\x02.",
+    "no mark": b"\x80\x02t.",
+    "no item": b"\x80\x02}s.",
+    "wrong count of arguments": b"\x80\x02" + _TENSOR + b"K\x01\x85R.",
+    "no storage": b"\x80\x02K\x01Q.",
+    "no text": b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",
+    "unknown operation": b"\x80\x02\xf0.",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_PICKLES)
+def test_a_whole_archive_with_a_damaged_table_is_refused(tmp_path: Path, kind: str) -> None:
+    path = write_published(tmp_path / "whole.pt", {"encoder": {"x": torch.zeros(1)}})
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "ac.pt", "w") as damaged:
+        for name in whole.namelist():
+            content = DAMAGED_PICKLES[kind] if name.endswith("data.pkl") else whole.read(name)
+            damaged.writestr(name, content)
+    with pytest.raises(CorruptCheckpointError, match=r"ac\.pt is no complete checkpoint"):
+        read_published(tmp_path / "ac.pt")
 
 
 class _Payload:
@@ -245,6 +269,15 @@ def test_a_frozen_image_encoder_is_part_of_the_model(tmp_path: Path) -> None:
         load_encoder(tmp_path)
 
 
+def test_a_published_file_holds_no_encoder_of_timm(tiny_model: WorldModel, tmp_path: Path) -> None:
+    path = write_published(tmp_path / "ac.pt", published_layout(tiny_model))
+    encoder = TimmEncoderConfig(
+        img_size=(32, 32), patch_size=8, embed_dim=48, timm_model="test_vit"
+    )
+    with pytest.raises(ConfigurationError, match=r"those hold no timm encoder \(test_vit\)"):
+        load_world_model(path, config=tiny().model_copy(update={"encoder": encoder}))
+
+
 def edit_config(directory: Path, **changes: Any) -> None:
     path = directory / CONFIG_FILE
     description = json.loads(path.read_text())
@@ -270,6 +303,14 @@ def test_a_configuration_that_is_none_is_refused(
     save_world_model(tiny_model, tmp_path)
     (tmp_path / CONFIG_FILE).write_text(content)
     with pytest.raises(ConfigurationError, match=r"config\.json"):
+        load_world_model(tmp_path)
+
+
+def test_an_origin_that_is_none_is_refused(tiny_model: WorldModel, tmp_path: Path) -> None:
+    save_world_model(tiny_model, tmp_path)
+    path = tmp_path / CONFIG_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metadata": None}))
+    with pytest.raises(ConfigurationError, match="metadata None; expected"):
         load_world_model(tmp_path)
 
 

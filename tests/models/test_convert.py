@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from models.__main__ import main
@@ -21,7 +22,7 @@ from models.encoder import VisionTransformer
 from models.errors import ConversionError
 from models.identity import blank
 from models.mask_predictor import MaskPredictor
-from models.model_folder import save_encoder
+from models.model_folder import WEIGHTS_FILE, save_encoder
 from models.presets import vjepa2_1_vit_base
 from models.world_model import WorldModel
 
@@ -46,6 +47,20 @@ def test_there_and_back_is_exact_to_the_bit(
     assert_same(loaded, model)
     assert loaded.config == model.config
     assert open_checkpoint(tmp_path / "back").metadata["epoch"] == 7
+
+
+@pytest.mark.parametrize("wide", ["encoder", "predictor"])
+def test_weights_of_several_types_are_kept_in_the_widest(
+    tiny_model: WorldModel, tmp_path: Path, wide: str
+) -> None:
+    save_published(tiny_model, tmp_path / "ac.pt")
+    checkpoint = torch.load(tmp_path / "ac.pt", weights_only=True)
+    for key in {"encoder", "target_encoder", "predictor"} - {wide}:
+        checkpoint[key] = {name: value.half() for name, value in checkpoint[key].items()}
+    torch.save(checkpoint, tmp_path / "mixed.pt")
+    convert(tmp_path / "mixed.pt", tmp_path / "ours", "ours")
+    stored = load_file(tmp_path / "ours" / WEIGHTS_FILE)
+    assert {weight.dtype for weight in stored.values()} == {torch.float32}
 
 
 def expected_names(config: WorldModelConfig) -> tuple[set[str], set[str]]:

@@ -116,6 +116,14 @@ def test_missing_and_damaged_files_say_what_to_do(decoder, tmp_path):
         load_decoder(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe no text", b'{"decoder": {}}'])
+def test_a_description_that_is_none_is_named(decoder, tmp_path, content):
+    save_decoder(decoder, tmp_path, {})
+    (tmp_path / DECODER_CONFIG).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"decoder\.json is not a valid description"):
+        load_decoder(tmp_path)
+
+
 def test_a_decoder_for_the_shipped_model_is_small():
     network = PixelDecoder(
         config(

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -178,6 +179,14 @@ def test_a_server_without_the_file_is_named(
     with pytest.raises(CheckpointNotFoundError, match=f"{status}"):
         download(server.url, tmp_path)
     assert len(server.ranges) == attempts
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/vitl.pt"
+        with pytest.raises(CheckpointNotFoundError, match=r"(?s)vitl\.pt .*refused.* 0 bytes"):
+            download(url, tmp_path)
 
 
 def test_files_of_one_name_are_kept_apart_by_their_address(server: Server, tmp_path: Path) -> None:

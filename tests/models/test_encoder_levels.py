@@ -1,14 +1,16 @@
 """Multi-level outputs, recomputed activations, and encoders without rotary positions."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from models.checkpoint import load_encoder
 from models.config import EncoderConfig
 from models.encoder import VisionTransformer
-from models.errors import InvalidInputError
+from models.errors import InvalidInputError, RopeMismatchError
 from models.sincos import sincos_positions, sincos_table
 
 
@@ -122,6 +124,19 @@ def test_positions_matter_and_are_no_weights() -> None:
     constant = torch.ones(1, 3, 4, 16, 24)
     tokens = encoder(constant)[0]
     assert all(not torch.allclose(tokens[0], other, atol=1e-3) for other in tokens[1:])
+
+
+def test_a_published_table_says_that_the_weights_do_not_rotate(tmp_path: Path) -> None:
+    encoder = make_encoder(rope=None)
+    state = {f"module.backbone.{name}": value for name, value in encoder.state_dict().items()}
+    torch.save({"encoder": state}, tmp_path / "unsaid.pt")
+    with pytest.raises(RopeMismatchError, match="says None"):
+        load_encoder(tmp_path / "unsaid.pt", config=encoder.config)
+    table = sincos_table(4, 2, 3, 24).unsqueeze(0)
+    torch.save({"encoder": {**state, "module.backbone.pos_embed": table}}, tmp_path / "vit.pt")
+    clip = random_clip()
+    loaded = load_encoder(tmp_path / "vit.pt", config=encoder.config)
+    torch.testing.assert_close(loaded(clip), encoder(clip))
 
 
 def test_other_sizes_than_the_learned_one_are_encoded_with_interpolated_positions() -> None:

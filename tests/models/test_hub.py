@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import load_encoder
-from models.config import MaskPredictorConfig, vit_huge, vit_large
+from models.checkpoint import load_encoder, save_world_model
+from models.config import MaskPredictorConfig, TimmEncoderConfig, tiny, vit_huge, vit_large
 from models.convert import save_published
 from models.encoder import VisionTransformer
 from models.errors import CheckpointMismatchError, ConfigurationError
 from models.eval_transforms import preprocess_eval
-from models.hub import vjepa2_vit_huge, vjepa2_vit_large
+from models.hub import vjepa2_ac_vit_giant, vjepa2_vit_huge, vjepa2_vit_large
 from models.identity import blank
+from models.world_model import WorldModel
 
 REPOSITORY = str(Path(__file__).resolve().parents[2])
 MILLIONS = {
@@ -79,6 +80,23 @@ def test_weights_come_from_any_source(thin_file: Path) -> None:
     for network in (encoder, predictor):
         assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
         assert not any(weight.requires_grad for weight in network.parameters())
+
+
+def test_a_world_model_comes_from_any_source(tiny_model: WorldModel, tmp_path: Path) -> None:
+    save_world_model(tiny_model, tmp_path / "ours")
+    encoder, predictor = vjepa2_ac_vit_giant(weights=tmp_path / "ours", dtype=torch.float16)
+    assert torch.equal(encoder.norm.weight, tiny_model.encoder.norm.weight.half())
+    weight = tiny_model.predictor.predictor_proj.weight
+    assert torch.equal(predictor.predictor_proj.weight, weight.half())
+
+
+def test_a_world_model_with_an_encoder_of_timm_is_refused(tmp_path: Path) -> None:
+    encoder = TimmEncoderConfig(timm_model="test_vit", img_size=(32, 32), embed_dim=64)
+    predictor = tiny().predictor.model_copy(update={"grid_size": (2, 2), "embed_dim": 64})
+    config = tiny().model_copy(update={"encoder": encoder, "predictor": predictor})
+    save_world_model(WorldModel(config), tmp_path)
+    with pytest.raises(ConfigurationError, match="holds no V-JEPA 2 encoder"):
+        vjepa2_ac_vit_giant(weights=tmp_path)
 
 
 def test_weights_of_another_network_are_refused(thin_file: Path) -> None:

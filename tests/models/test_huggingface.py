@@ -197,3 +197,26 @@ def test_a_damaged_or_empty_folder_is_refused(folder: Path) -> None:
 def test_there_is_no_world_model_in_it(folder: Path) -> None:
     with pytest.raises(ModelError, match="encoder alone"):
         load_world_model(folder)
+
+
+@pytest.mark.parametrize("config", [None, "{", "[]", '{"_class_name": "Other"}'])
+def test_a_hub_repository_of_another_kind_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str | None
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(CheckpointNotFoundError, match=r"'facebook/jepa-wms'.*URL of the file"):
+        load_encoder("facebook/jepa-wms")
+
+
+def test_a_description_that_lacks_a_size_is_named(folder: Path) -> None:
+    edit(folder, pred_num_hidden_layers="two")
+    with pytest.raises(ConfigurationError, match="pred_num_hidden_layers = 'two'"):
+        open_checkpoint(folder)
+    path = folder / "config.json"
+    description = json.loads(path.read_text())
+    del description["hidden_size"]
+    path.write_text(json.dumps(description))
+    with pytest.raises(ConfigurationError, match="hidden_size"):
+        open_checkpoint(folder)

@@ -1,6 +1,7 @@
 """Every layout of a published file loads as the network it holds, or is refused with the reason."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from models.errors import (
 )
 from models.identity import blank, encoder_presets, world_model_presets
 from models.mask_predictor import MaskPredictor
-from models.weights import cast, compare, fit_unused_layer, load_strictly
+from models.weights import cast, compare, fit_unused_layer, load_strictly, on_meta
 from models.world_model import WorldModel
 
 
@@ -373,3 +374,19 @@ def test_a_camera_layer_that_is_used_has_to_be_there() -> None:
         if not name.startswith("extrinsics_encoder.")
     }
     assert len(compare(predictor, fit_unused_layer(state, predictor))) == 2
+
+
+class Ramp(nn.Module):
+    """A network with a table that no file holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("table", torch.arange(3.0), persistent=False)
+
+
+def test_tables_that_no_file_holds_are_there_after_loading() -> None:
+    network = on_meta(Ramp)
+    load_strictly(network, {"scale": torch.tensor([2.0])}, "here")
+    assert network.get_buffer("table").tolist() == [0, 1, 2]
+    assert on_meta(partial(nn.Linear, 2, 2)).weight.is_meta

@@ -1,5 +1,7 @@
 """The doctor says what a checkpoint is and what would be loaded, and its exit status can be trusted."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from torch import nn
 
 from models.__main__ import main
 from models.checkpoint import save_encoder, save_world_model
-from models.config import MaskPredictorConfig, tiny, vit_large
+from models.config import MaskPredictorConfig, TimmEncoderConfig, tiny, vit_large
 from models.convert import save_published
 from models.doctor import NetworkReport, Report, examine
 from models.encoder import VisionTransformer
@@ -144,6 +146,41 @@ def test_a_world_model_with_a_broken_half_says_which(
     for key in ("encoder", "target_encoder"):
         del checkpoint[key]["module.backbone.norm.bias"]
     assert not examine(write(tmp_path / "none.pt", checkpoint)).is_loadable
+    checkpoint["predictor"] = {
+        f"module.{name}": value for name, value in tiny_model.predictor.state_dict().items()
+    }
+    report = examine(write(tmp_path / "blind.pt", checkpoint))
+    assert not report.is_loadable
+    assert report.loads_as == "no world model: its encoder fits no known configuration"
+
+
+def test_a_world_model_with_an_encoder_of_timm_is_told(tmp_path: Path) -> None:
+    encoder = TimmEncoderConfig(timm_model="test_vit", img_size=(32, 32), embed_dim=64)
+    predictor = tiny().predictor.model_copy(update={"grid_size": (2, 2), "embed_dim": 64})
+    config = tiny().model_copy(update={"encoder": encoder, "predictor": predictor})
+    save_world_model(WorldModel(config), tmp_path)
+    report = examine(tmp_path)
+    assert report.is_loadable
+    assert "world model for planning" in report.loads_as
+    assert network(report, "encoder").kind == "encoder of timm (test_vit)"
+    assert report.facts["resolution"] == "32 x 32 px"
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("encoder", "blocks.0.norm1.weight"),
+        ("encoder", "patch_embed.proj.weight"),
+        ("predictor", "action_encoder.weight"),
+        ("predictor", "predictor_blocks"),
+    ],
+)
+def test_tensors_of_an_unheard_of_shape_are_examined_like_others(
+    tmp_path: Path, key: str, name: str
+) -> None:
+    report = examine(write(tmp_path / "odd.pt", {key: {name: torch.tensor(1.0)}}))
+    assert not report.is_loadable
+    assert network(report, key).facts["parameters"] == "1"
 
 
 # The command ------------------------------------------------------------------------------------
@@ -188,6 +225,19 @@ def test_the_command_fails_otherwise_where_the_file_cannot_be_read(
     captured = capsys.readouterr()
     assert str(path) in captured.err
     assert not captured.out
+
+
+def test_without_the_training_extra_the_command_says_what_to_install() -> None:
+    program = (
+        "import runpy, sys; sys.modules['torch'] = None; "
+        "runpy.run_module('models', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "pip install 'vjepa-planner[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_help_teaches(capsys: Any) -> None:

@@ -18,6 +18,11 @@ from models.errors import (
 )
 from models.probe_file import open_probe
 
+NEEDED = (
+    "pooler.query_tokens",
+    "pooler.cross_attention_block.mlp.fc1.weight",
+    "linear.weight",
+)
 CONFIG = AttentiveProbeConfig(embed_dim=48, num_heads=4, depth=2)
 
 
@@ -113,6 +118,8 @@ def test_heads_that_differ_in_shape_are_refused(tmp_path: Path) -> None:
         ({"classifiers": []}, "no list 'classifiers'"),
         ({"classifiers": [{"module.linear.weight": torch.zeros(3, 48)}]}, "no attentive probe"),
         ({"classifiers": [{"module.x": "text"}]}, "no network"),
+        ({"classifiers": [dict.fromkeys(NEEDED, torch.tensor(1.0))]}, "no attentive probe"),
+        ({"classifiers": [dict.fromkeys(NEEDED, torch.zeros(0, 0))]}, "no attentive probe"),
     ],
 )
 def test_what_is_no_probe_is_refused(tmp_path: Path, content: Any, words: str) -> None:
