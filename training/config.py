@@ -139,7 +139,7 @@ def load_recipe(path: Path, kind: type[Recipe], changes: Sequence[str] = ()) -> 
             their number, and `*` stands for every key.
 
     Raises:
-        ConfigurationError: The file is missing, not YAML, or has unknown or invalid keys.
+        ConfigurationError: The file is missing, unreadable, not YAML, or has unknown or invalid keys.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -148,6 +148,10 @@ def load_recipe(path: Path, kind: type[Recipe], changes: Sequence[str] = ()) -> 
         return kind.model_validate(content)
     except FileNotFoundError as error:
         raise ConfigurationError(f"no recipe at {path}; see configs/training/") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read as a recipe ({error}); give a YAML file"
+        ) from error
     except (yaml.YAMLError, ValidationError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

@@ -64,8 +64,10 @@ def recipe_costs(path: Path) -> dict[str, Cost]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no recipe; see {_RECIPES}/")
     if "control_period_s" in content:
         recipe = load_recipe(path, PosttrainConfig)
         if recipe.encoder is None:

@@ -67,7 +67,7 @@ def open_run_folder(path: Path, command: str, recipe: TrainingRecipe, world: Wor
 
     Raises:
         ResumeError: The folder belongs to a run with another recipe.
-        ConfigurationError: The recipe in the folder cannot be read.
+        ConfigurationError: The recipe in the folder cannot be read, or no folder can be there.
     """
     content = {"training": command, **recipe.model_dump(mode="json")}
     known = _read(path / RECIPE_FILE)
@@ -81,7 +81,7 @@ def open_run_folder(path: Path, command: str, recipe: TrainingRecipe, world: Wor
             )
     world.barrier()  # nobody writes while others still read
     if world.is_main:
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        _make(folder.checkpoints)
         text = f"training: {command}\n" + dump_recipe(recipe)
         replace_file(path / RECIPE_FILE, lambda p: p.write_text(text, encoding="utf-8"))
         launches = [*whole_lines(path / LAUNCHES_FILE), json.dumps(describe_launch(world)) + "\n"]
@@ -123,6 +123,13 @@ def describe_launch(world: World) -> dict[str, Any]:
         },
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be made ({error}); write elsewhere") from error
 
 
 def _read(path: Path) -> dict[str, Any] | None:

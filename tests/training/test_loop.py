@@ -287,6 +287,12 @@ def test_a_damaged_recipe_is_named_and_not_taken_for_none(tmp_path):
             start(tmp_path, optimiser=dict(learning_rate=dict(kind="wsd", peak=0.1)))
 
 
+def test_an_output_that_can_be_no_folder_is_named_before_anything_is_learned(tmp_path):
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(ConfigurationError, match=r"notes.* cannot be made .*write elsewhere"):
+        start(tmp_path / "notes")
+
+
 def test_throughput_is_samples_over_time_whatever_single_updates_took(tmp_path):
     class Stalling(Toy):
         def after_update(self, step):

@@ -95,3 +95,24 @@ def test_the_smoke_recipe_learns_in_stages(tmp_path, shards):
     arguments += [word for change in changes for word in ("--set", change)]
     assert main(arguments) == 0
     assert read_table(tmp_path / "run" / "log.csv")[0]["step"] == 2
+
+
+@pytest.mark.parametrize("command", [["pretrain", "--dry-run", "--config"], ["cost"]])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a_folder", None),
+        ("missing.yaml", b""),
+        ("weights.yaml", b"\xff\xfe\x00"),
+        ("half.yaml", b"steps: ["),
+        ("empty.yaml", b"\n"),
+    ],
+)
+def test_what_is_no_recipe_is_named_in_an_error(command, name, content, tmp_path, capsys):
+    (tmp_path / "a_folder").mkdir()
+    if content:
+        (tmp_path / name).write_bytes(content)
+    assert main([*command, str(tmp_path / name)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert name in said
