@@ -77,6 +77,3 @@ class BadEpisodeError(TrajectoryError):
         self.name = name
         self.defects = tuple(defects)
         super().__init__(f"{name}: " + "; ".join(map(str, self.defects)))
-
-    def __reduce__(self) -> tuple[type[BadEpisodeError], tuple[str, tuple[Defect, ...]]]:
-        return type(self), (self.name, self.defects)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trajectories.errors import CorruptDataError, TrajectoryError
+from trajectories.errors import TrajectoryError
 
 PathLike = str | Path
 
@@ -44,11 +44,6 @@ class Location:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rstrip("/").rpartition("/")[2]
-
-    @property
-    def parent(self) -> Location:
-        """The folder it lies in."""
-        return Location(self.path.rstrip("/").rpartition("/")[0], self.filesystem, self.protocol)
 
     @property
     def is_local(self) -> bool:
@@ -184,6 +179,4 @@ def locate(path: PathLike | Location) -> Location:
         filesystem, inner = fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:
         raise TrajectoryError(f"cannot open {path}: {error}") from error
-    if isinstance(inner, list):
-        raise CorruptDataError(f"{path} names several files; give one folder")
     return Location(inner.rstrip("/"), filesystem, protocol)

@@ -79,9 +79,6 @@ class VideoWriter:
         self._stream = stream
         self._count = 0
 
-    def __len__(self) -> int:
-        return self._count
-
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Add a frame, uint8 RGB `[H, W, 3]`.
 

@@ -36,11 +36,6 @@ class Estimate:
     steps: int
     episodes: int
 
-    def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"{self.mean:.4g} [-]"
-        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
 
 @dataclass(frozen=True)
 class PairedEstimate:
