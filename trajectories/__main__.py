@@ -90,14 +90,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="keep tasks that contain this regular expression")
     parser.add_argument("--success", action="store_true", help="keep successful ones")
     parser.add_argument("--min-rows", type=int, default=0, help="keep episodes this long")
-    parser.add_argument("--limit", type=int, help="keep at most so many")
+    parser.add_argument("--limit", type=_count, help="keep at most so many")
     parser.set_defaults(run=commands.export)
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", help="with #NUMBER where there are several episodes")
     parser.add_argument("--output", type=Path, required=True, help="PNG file")
-    parser.add_argument("--columns", type=int, default=8, help="frames per camera, default 8")
+    parser.add_argument("--columns", type=_positive, default=8, help="frames per camera, default 8")
     parser.set_defaults(run=commands.show)
 
 
@@ -118,13 +118,25 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     count = os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=count, help=f"processes, default {count}")
+    parser.add_argument("--workers", type=_count, default=count, help=f"processes, default {count}")
 
 
 def _add_max_bad(parser: argparse.ArgumentParser, default: int | None, named: str) -> None:
     parser.add_argument(
         "--max-bad", type=int, default=default, help=f"bad episodes to bear, default {named}"
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}; a whole number of at least 0 is needed")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError(f"{text}; a whole number of at least 1 is needed")
+    return int(text)
 
 
 if __name__ == "__main__":

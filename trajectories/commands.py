@@ -124,7 +124,7 @@ def _chosen(dataset: Dataset, options: argparse.Namespace) -> list[int]:
             raise TrajectoryError(
                 "choosing by task, success or length needs --index FILE of `index`"
             )
-        wanted = re.compile(options.task or "", re.IGNORECASE)
+        wanted = _pattern(options.task or "")
         kept = {
             row["name"]
             for row in read_index(options.index)
@@ -135,6 +135,13 @@ def _chosen(dataset: Dataset, options: argparse.Namespace) -> list[int]:
         }
         numbers = [number for number in numbers if dataset.name(number) in kept]
     return list(numbers)[: options.limit]
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise TrajectoryError(f"--task {text!r} is no regular expression: {error}") from error
 
 
 def _parse_numbers(text: str, count: int) -> list[int]:

@@ -82,10 +82,11 @@ def read_index(path: Path, columns: list[str] | None = None) -> list[dict[str, A
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    wanted = _schema().names if columns is None else columns
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=wanted).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise CorruptDataError(f"{path} is no index: {error}") from error
+        raise CorruptDataError(f"{path} is no index that `index` wrote: {error}") from error
     return rows
 
 

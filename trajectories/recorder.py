@@ -35,6 +35,7 @@ from trajectories.poses import POSE_DIM
 from trajectories.video_writer import Codec, Piece, VideoWriter, count_whole_frames, join
 
 _SYNC_EVERY_S = 1.0
+_HEADER = {"fps", "serials", "extrinsics", "attributes"}
 
 
 @dataclass(frozen=True)
@@ -256,9 +257,9 @@ def _read_journal(journal: Path) -> tuple[dict[str, Any], list[dict[str, Any]], 
         header = lines[0] if lines else None
         rows = [line for line in lines[1:] if "state" in line]
         success = lines[-1].get("success") if lines else None
-        if header is not None and not {"fps", "serials", "attributes"} <= header.keys():
+        if header is not None and not header.keys() >= _HEADER:
             raise CorruptDataError(f"{journal} does not begin like a recording; remove it")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise CorruptDataError(f"{journal} is damaged ({error}); mend or remove it") from error
     if header is None:
         return {"fps": 1.0, "serials": {}, "attributes": {}, "extrinsics": {}}, [], None

@@ -103,11 +103,6 @@ class ShardSet:
         return sum(len(shard.tasks) for shard in self.shards)
 
     @property
-    def episode_length(self) -> int:
-        """Frames per episode, T."""
-        return int(self.shards[0].frames.shape[1])
-
-    @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the stored frames [px]."""
         height, width = self.shards[0].frames.shape[2:4]
@@ -163,10 +158,18 @@ def _open_shard(path: Path) -> Shard:
         states = np.load(path / "states.npy", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:  # an empty .npy is the last of these
         raise CorruptDataError(f"{path} cannot be read ({error}); remove it") from error
-    if header.get("version") != FORMAT_VERSION:
+    version = header.get("version") if isinstance(header, dict) else None
+    if version != FORMAT_VERSION:
         raise CorruptDataError(
-            f"{path} has format version {header.get('version')}; this code reads {FORMAT_VERSION}"
+            f"{path} has format version {version}; this code reads {FORMAT_VERSION}"
         )
-    if not len(header["tasks"]) == len(frames) == len(states):
-        raise CorruptDataError(f"{path} holds arrays of different length; remove it")
-    return Shard(frames, states, tuple(header["tasks"]), header["attributes"])
+    tasks, attributes = header.get("tasks"), header.get("attributes")
+    if not (isinstance(tasks, list) and isinstance(attributes, dict)):
+        raise CorruptDataError(f"{path}/episodes.json lacks tasks or attributes; remove the shard")
+    expected = (len(tasks), *frames.shape[1:2], POSE_DIM)
+    if frames.ndim != 5 or len(frames) != len(tasks) or states.shape != expected:
+        raise CorruptDataError(
+            f"{path} holds {len(tasks)} tasks, frames {frames.shape} and states {states.shape}, which do not belong "
+            "together; remove it"
+        )
+    return Shard(frames, states, tuple(tasks), attributes)

@@ -121,8 +121,8 @@ class OpenVideo:
         import av
 
         self._file = file
-        self._source: Any = file.av_source()
         try:
+            self._source: Any = file.av_source()
             self._container: InputContainer = av.open(self._source, mode="r")
             self._stream = _video_stream(self._container)
             self.table = _frame_table(self._container, self._stream, file)
@@ -155,7 +155,7 @@ class OpenVideo:
                 self._seek(key)
             decoded = self._decode_until(row)
             pixels: Frames = decoded.to_ndarray(format="rgb24")
-        except (av.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:  # remote files raise the second
             raise CorruptDataError(f"frame {row} of {self._file} is damaged: {error}") from error
         if pixels.shape[:2] != self.frame_size:
             raise CorruptDataError(

@@ -7,6 +7,7 @@ time, which `times_s` takes as nominal.
 from __future__ import annotations
 
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -19,6 +20,19 @@ from trajectories.storage import Location
 FORMAT = "vjepa2_npz"
 PERIOD_S = 1.0
 VIEW = "left"
+
+# What damaged archives make numpy and its decompressor raise, and (the last two) a bare array.
+_DAMAGE = (
+    OSError,
+    KeyError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    AttributeError,
+    TypeError,
+)
 
 
 class NpzReader:
@@ -33,7 +47,7 @@ class NpzReader:
         try:
             with file.open() as stream, np.load(stream, allow_pickle=False) as content:
                 self._frames, self._states = content["observations"], content["states"]
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise CorruptDataError(f"{file} is no V-JEPA 2 example trajectory: {error}") from error
         frames, states = self._frames, self._states
         if (

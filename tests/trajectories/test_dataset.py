@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFile
 
+from trajectories.batch import require_views
 from trajectories.dataset import open_dataset, open_episode
 from trajectories.errors import (
     BadEpisodeError,
@@ -15,6 +16,8 @@ from trajectories.errors import (
 from trajectories.lerobot.writer import LeRobotWriter
 from trajectories.shards import ShardWriter
 from trajectories.storage import locate
+from trajectories.video import VideoCamera
+from trajectories.video_writer import VideoWriter
 
 
 def test_the_published_example_is_read(shared_dir):
@@ -43,6 +46,32 @@ def test_another_npz_says_what_it_lacks(tmp_path, content):
 def test_a_damaged_npz_is_named(tmp_path, data):
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(CorruptDataError, match=r"a\.npz"):
+        open_dataset(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_byte_in_an_npz_is_noticed(tmp_path, save):
+    frames = np.random.default_rng(0).integers(0, 255, (1, 2, 8, 8, 3), dtype=np.uint8)
+    save(tmp_path / "whole.npz", observations=frames, states=np.zeros((1, 2, 7)))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 3):
+        (tmp_path / "a.npz").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        )
+        try:
+            read = open_episode(tmp_path / "a.npz")
+        except CorruptDataError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read.camera("left").read([0, 1]), frames[0])
+    assert refused > len(whole) / 6
+
+
+def test_a_bare_array_is_no_example(tmp_path):
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.save(file, np.zeros((1, 2, 8, 8, 3), np.uint8))
+    with pytest.raises(CorruptDataError, match=r"a\.npz is no V-JEPA 2 example"):
         open_dataset(tmp_path / "a.npz")
 
 
@@ -80,6 +109,12 @@ def test_a_path_without_recordings_says_what_was_looked_for(tmp_path):
 def test_an_unknown_protocol_says_so():
     with pytest.raises(TrajectoryError, match="nosuch"):
         open_dataset("nosuch://bucket/data")
+
+
+def test_a_file_url_and_a_location_are_paths_like_others(raw_tree):
+    for place in (f"file://{raw_tree}", locate(raw_tree)):
+        data = open_dataset(place)
+        assert (len(data), str(data.root)) == (3, str(raw_tree))
 
 
 @pytest.fixture
@@ -124,6 +159,36 @@ def test_one_remote_episode_is_fetched_without_the_others(
         "/bucket/data/data/chunk-000/file-001.parquet",
         "/bucket/data/videos/observation.images.exterior_1_left/chunk-000/file-001.mp4",
     }
+
+
+def test_a_remote_video_that_is_gone_is_a_bad_camera(raw_folder, remote):
+    remote.put(str(raw_folder), "/bucket/run", recursive=True)
+    episode = open_episode("memory://bucket/run")
+    remote.rm("/bucket/run/recordings/MP4/wrist.mp4")
+    with pytest.raises(BadEpisodeError, match=r"corrupt video: wrist: .*wrist\.mp4"):
+        require_views(episode, ["wrist"])
+    assert len(episode.camera("left").read([0])) == 1
+
+
+def test_a_connection_that_breaks_while_frames_are_read_is_named(tmp_path, remote, monkeypatch):
+    writer = VideoWriter(tmp_path / "a.mp4", (96, 128), 5)
+    for frame in np.random.default_rng(0).integers(0, 256, (30, 96, 128, 3), dtype=np.uint8):
+        writer.write(frame)
+    writer.close()
+    remote.put(str(tmp_path / "a.mp4"), "/bucket/a.mp4")
+    read, cuts = MemoryFile.read, []
+
+    def read_until_cut(*arguments):
+        if cuts:
+            raise ConnectionResetError("the network is gone")
+        return read(*arguments)
+
+    monkeypatch.setattr(MemoryFile, "read", read_until_cut)
+    camera = VideoCamera(locate("memory://bucket/a.mp4"), 30)
+    camera.read([0])
+    cuts.append("now")
+    with pytest.raises(CorruptDataError, match=r"frame 29 of memory://.*the network is gone"):
+        camera.read([29])
 
 
 def test_a_remote_path_is_not_written_to():

@@ -135,6 +135,8 @@ DAMAGE = {
     "units: an angle": lambda f: edit_signals(f, POSE, lambda v: v * ([1] * 3 + [57.3] * 3)),
     "units: gripper": lambda f: edit_signals(f, GRIPPER, lambda v: 85 * v),
     "clock": lambda f: edit_signals(f, CLOCK, lambda v: v[::-1]),
+    "clock: timestamps are not finite": lambda f: edit_signals(f, CLOCK, lambda v: v * np.nan),
+    "corrupt metadata: .* is no JSON object": lambda f: metadata_file(f).write_text("[]"),
     "length mismatch": lambda f: edit_signals(f, CLOCK, lambda v: v[:-2]),
 }
 
@@ -194,16 +196,18 @@ def oddities(states=None, times_s=None):
 def test_oddities_are_told_apart(make_episode):
     states = make_episode(rows=40).states
     plain = oddities(states)
-    locked, jump, still, idle, chatter = (states.copy() for _ in range(5))
+    locked, jump, still, idle, chatter, wide = (states.copy() for _ in range(6))
     locked[5, 4] = np.pi / 2 - 0.01
     jump[20:, 0] += 0.5
     still[:, :3] = states[0, :3]
     idle[:, 6] = 0.3
     chatter[10:14, 6] = [0, 1, 0, 1]
+    wide[7:, 6] = 1.04
     late = np.arange(40) / 15 + (np.arange(40) > 9) * 2.0
     assert oddities(locked) >= plain | {"gimbal"}
     assert oddities(jump) - plain == {"jump"}
     assert oddities(still) - plain == {"no motion"}
     assert oddities(idle) - plain == {"gripper idle"}
     assert oddities(chatter) - plain == {"gripper chatter"}
+    assert oddities(wide) - plain == {"gripper range"}
     assert oddities(states, late) - plain == {"clock gap"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import trajectories.recorder as module
 from trajectories.dataset import open_dataset, open_episode
 from trajectories.droid_raw import JOURNAL_FILE
 from trajectories.errors import BadEpisodeError, CorruptDataError, InvalidEpisodeError
@@ -126,8 +127,6 @@ def test_a_power_cut_leaves_the_rows_that_are_whole_everywhere(
 
 
 def test_recovering_twice_and_half_way_gives_the_same(tmp_path, make_episode, monkeypatch):
-    import trajectories.recorder as module
-
     folder = cut_off(tmp_path, make_episode(), range(6))
 
     def power_cut(*_arguments):
@@ -157,11 +156,42 @@ def test_an_episode_without_rows_leaves_nothing(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_journal_of_something_else_is_not_touched(tmp_path):
-    (tmp_path / JOURNAL_FILE).write_text("no json\n")
-    with pytest.raises(CorruptDataError, match="damaged"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no json\n", "damaged"),
+        ('{"fps": 5, "serials": {}, "attributes": {}, "extrinsics": {}}\n7\n', "damaged"),
+        ('{"fps": 5, "serials": {}, "attributes": {}}\n', "does not begin like a recording"),
+    ],
+)
+def test_a_journal_of_something_else_is_not_touched(tmp_path, content, message):
+    (tmp_path / JOURNAL_FILE).write_text(content)
+    with pytest.raises(CorruptDataError, match=message):
         recover(tmp_path)
     assert (tmp_path / JOURNAL_FILE).exists()
+
+
+def test_a_power_cut_before_the_first_line_leaves_nothing_to_recover(tmp_path):
+    (tmp_path / JOURNAL_FILE).write_text('{"fps": 5, "seri')
+    assert recover(tmp_path) is None
+    assert not (tmp_path / JOURNAL_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("every_s", "names"),
+    [(0.0, {JOURNAL_FILE, ".111.live.mp4", ".scene.live.mp4"}), (3600.0, set())],
+)
+def test_what_was_appended_is_put_on_disk_every_now_and_then(
+    tmp_path, make_episode, monkeypatch, every_s, names
+):
+    synced = set()
+    monkeypatch.setattr(module, "_SYNC_EVERY_S", every_s)
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.add(Path(f"/dev/fd/{handle}").readlink())
+    )
+    with EpisodeRecorder(tmp_path / "run", CAMERAS, fps=5) as recorder:
+        record(recorder, make_episode(), range(2))
+        assert {path.name for path in synced} == names
 
 
 BAD_ROWS = {

@@ -38,10 +38,14 @@ def test_each_episode_is_described(raw_tree, tmp_path):
 def test_bad_episodes_are_rows_with_defects(raw_tree, raw_folder, tmp_path):
     (raw_folder / "recordings/MP4/left.mp4").write_bytes(b"")
     (raw_folder.parent / "run_1/trajectory.h5").unlink()
+    videos = raw_folder.parent / "run_2/recordings/MP4"
+    shutil.copy(raw_folder / "recordings/MP4/wrist.mp4", videos / "left.mp4")
     rows = read_index(
         build_index(open_dataset(raw_tree), inspect, tmp_path / "i.parquet", 0, nothing)
     )
-    assert [row["is_usable"] for row in rows] == [False, False, True]
+    assert [row["is_usable"] for row in rows] == [False, False, False]
+    assert rows[2]["frames"] == [10, 12]
+    assert rows[2]["defects"][0].startswith("length mismatch: left: ")
     assert rows[0]["frames"] == [UNKNOWN_FRAMES, 10]
     assert rows[0]["defects"][0].startswith("corrupt video: left: ")
     assert rows[1]["defects"][0].startswith("missing signals: ")
@@ -62,8 +66,9 @@ def test_only_decoding_finds_damage_within_a_video(tmp_path, shared_dir):
     assert defect.detail.startswith("right: frame ")
 
 
-def test_an_interrupted_scan_goes_on_where_it_stood(raw_tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(index_module, "PART_ROWS", 1)
+@pytest.mark.parametrize("part_rows", [1, 1000])
+def test_an_interrupted_scan_goes_on_where_it_stood(raw_tree, tmp_path, monkeypatch, part_rows):
+    monkeypatch.setattr(index_module, "PART_ROWS", part_rows)
     data, output = open_dataset(raw_tree), tmp_path / "i.parquet"
     seen = []
 

@@ -23,6 +23,9 @@ from trajectories.rlds.tfrecord import (
     write_record,
 )
 
+POSE = "steps/observation/cartesian_position"
+IMAGES = "steps/observation/exterior_image_1_left"
+
 
 def bitwise_crc32c(data):
     value = 0xFFFFFFFF
@@ -94,6 +97,30 @@ def test_examples_come_back(texts, integers):
 def test_bytes_that_are_no_example_are_an_error_and_never_a_crash(data):
     with contextlib.suppress(CorruptDataError):
         assert isinstance(parse_example(data), dict)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x0a" + b"\xff" * 10, "more than 64 bits"),
+        (b"\x08\x01", "a number where a message"),
+        (b"\x0a\x04\x08\x01\x08\x01", "a number where a message"),
+        (b"\x0a\x06\x0a\x04\x12\x02\x22\x00", "feature kind 4"),
+        (b"\x0a\x02\x0b\x00", "wire type 3"),
+        (b"\x0a\x09\x00", "ends after its message"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_said(data, message):
+    with pytest.raises(CorruptDataError, match=message):
+        parse_example(data)
+
+
+def test_integers_that_are_not_packed_are_understood():
+    # {"a": [5, -1]}, one field each
+    ints = b"\x08\x05\x08" + b"\xff" * 9 + b"\x01"
+    pair = b"\x0a\x01a\x12" + bytes([len(ints) + 2]) + b"\x1a" + bytes([len(ints)]) + ints
+    message = b"\x0a" + bytes([len(pair) + 2]) + b"\x0a" + bytes([len(pair)]) + pair
+    assert parse_example(message)["a"].tolist() == [5, -1]
 
 
 def jpeg(frame):
@@ -199,3 +226,38 @@ def test_an_episode_without_poses_says_what_it_has(rlds_folder):
         write_record(stream, encode_example({"steps/reward": np.zeros(3, np.float32)}))
     with pytest.raises(BadEpisodeError, match="cartesian_position; there are steps/reward"):
         open_dataset(rlds_folder).open(2)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (
+            {POSE: np.zeros(13, np.float32)},
+            "13 numbers under .*cartesian_position are no rows of 6",
+        ),
+        ({IMAGES: [b"one"]}, "length mismatch: 1 images of view left, 12 rows"),
+    ],
+)
+def test_a_record_whose_parts_differ_in_length_is_named(
+    rlds_folder, make_episode, features, message
+):
+    file = sorted(rlds_folder.iterdir())[1]
+    whole = parse_example(example_of(make_episode(), "success"))
+    with file.open("wb") as stream:
+        write_record(stream, encode_example(whole | features))
+    with pytest.raises(BadEpisodeError, match=message):
+        open_dataset(rlds_folder).open(2)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"splits": [{"shardLengths": ["x"]}]}'])
+def test_a_description_that_states_no_lengths_is_named(rlds_folder, content):
+    (rlds_folder / "dataset_info.json").write_text(content)
+    with pytest.raises(CorruptDataError, match=r"dataset_info\.json does not state the lengths"):
+        open_dataset(rlds_folder)
+
+
+def test_a_record_that_ends_early_is_noticed():
+    file = io.BytesIO()
+    write_record(file, b"abc")
+    with pytest.raises(CorruptDataError, match="x is cut short at byte 12"):
+        read_record(io.BytesIO(file.getvalue()[:-1]), 12, 3, "x")

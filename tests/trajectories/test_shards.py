@@ -93,3 +93,45 @@ def test_frames_of_another_size_are_refused(tmp_path):
     frames, states = episode(0)
     with pytest.raises(InvalidEpisodeError, match="expected uint8"):
         writer.append(frames[:, :-1], states, "x")
+
+
+def test_a_shard_without_episodes_is_not_written(tmp_path):
+    with pytest.raises(InvalidEpisodeError, match="no episode was appended"):
+        ShardWriter(tmp_path / "shard-00000", LENGTH, SIZE, {}).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_different_sizes_are_no_data_set(tmp_path):
+    write(tmp_path / "shard-00000", [0])
+    writer = ShardWriter(tmp_path / "shard-00001", LENGTH, (8, 8), {})
+    writer.append(np.zeros((LENGTH, 8, 8, 3), np.uint8), np.zeros((LENGTH, 7)), "x")
+    writer.close()
+    with pytest.raises(CorruptDataError, match="differ in episode length or frame size"):
+        open_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ([], "format version None"),
+        ({"version": 1, "attributes": {}}, "lacks tasks or attributes"),
+        ({"version": 1, "tasks": ["a"]}, "lacks tasks or attributes"),
+        ({"version": 1, "tasks": ["a", "b"], "attributes": {}}, "holds 2 tasks, frames"),
+    ],
+)
+def test_a_header_of_other_episodes_is_named(tmp_path, header, message):
+    write(tmp_path / "shard-00000", [0])
+    (tmp_path / "shard-00000/episodes.json").write_text(json.dumps(header))
+    with pytest.raises(CorruptDataError, match=message):
+        open_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("states.npy", (2, LENGTH, 7)), ("states.npy", (1, LENGTH, 6)), ("frames.npy", (1, LENGTH))],
+)
+def test_arrays_that_do_not_belong_together_are_named(tmp_path, name, shape):
+    write(tmp_path / "shard-00000", [0])
+    np.save(tmp_path / "shard-00000" / name, np.zeros(shape))
+    with pytest.raises(CorruptDataError, match="do not belong together"):
+        open_shards(tmp_path)

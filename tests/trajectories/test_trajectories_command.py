@@ -4,12 +4,17 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from trajectories import commands
 from trajectories.__main__ import main
 from trajectories.dataset import open_dataset, open_episode
+from trajectories.droid_raw_writer import write_episode
 from trajectories.index import read_index
 from trajectories.recorder import CameraSpec, EpisodeRecorder
+from trajectories.shards import ShardWriter
 
 
 @pytest.fixture
@@ -62,6 +67,65 @@ def test_info_describes_a_data_set_and_an_episode(run, raw_tree):
     assert "left: 11 frames of 64x48" in out
 
 
+def test_info_tells_all_about_a_single_episode(run, raw_folder):
+    status, out, _ = run("info", raw_folder)
+    assert status == 0
+    assert "droid_raw, 1 episodes" in out
+    assert "10 in 1.80 s" in out
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_what_is_odd_is_said_and_is_no_error(run, raw_folder, make_episode, tmp_path, command):
+    still = make_episode(states=np.tile([0.4, 0, 0.3, 3.0, 0.1, 0.2, 0.5], (12, 1)))
+    write_episode(still, tmp_path / "still")
+    workers = ["--workers", "0"] if command == "check" else []
+    status, out, _ = run(command, tmp_path / "still", *workers)
+    assert status == 0
+    assert "no motion: the flange moves less than 1 mm" in out
+
+
+def test_long_lists_are_cut(run, raw_tree, monkeypatch):
+    monkeypatch.setattr(commands, "_LISTED", 1)
+    status, out, _ = run("info", raw_tree)
+    assert (status, "#1" in out, "... and 2 more" in out) == (0, False, True)
+    for file in raw_tree.rglob("trajectory.h5"):
+        file.unlink()
+    status, out, _ = run("check", raw_tree, "--workers", "0")
+    assert (status, "run_1: " in out, "... and 2 more" in out) == (2, False, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "data", "--workers", "-1"],
+        ["show", "data", "--output", "a.png", "--columns", "0"],
+        ["export", "data", "out", "--to", "droid_raw", "--limit", "-1"],
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "a whole number of at least" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_an_error_and_no_traceback(run, raw_tree, tmp_path):
+    (tmp_path / "file").write_text("")
+    index = ("index", raw_tree, "--output", tmp_path / "file" / "i.parquet", "--workers", "0")
+    status, _, err = run(*index)
+    assert status == 1
+    assert "is the path right and the disk writable?" in err
+
+
+def test_an_interruption_says_that_nothing_is_lost(run, raw_tree, monkeypatch):
+    def interrupt(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "open_dataset", interrupt)
+    status, _, err = run("info", raw_tree)
+    assert (status, "goes on where it stood" in err) == (130, True)
+
+
 def test_show_draws_a_picture(run, raw_tree, tmp_path):
     assert run("show", f"{raw_tree}#0", "--output", tmp_path / "a.png")[0] == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -104,6 +168,28 @@ def test_convert_thins_out_to_a_control_period(run, raw_tree, tmp_path):
     np.testing.assert_allclose(episode.times_s, [0, 1, 2])
 
 
+def test_an_episode_that_never_lay_in_a_raw_tree_gets_a_place_there(run, tmp_path, make_episode):
+    writer = ShardWriter(tmp_path / "data/shard-00000", 4, (48, 64), {"control_period_s": 0.5})
+    episode = make_episode(rows=4)
+    writer.append(episode.camera("left").read(range(4)), episode.states, "grasp")
+    writer.close()
+    convert = ("convert", tmp_path / "data", tmp_path / "raw", "--to", "droid_raw")
+    assert run(*convert)[0] == 0
+    (metadata,) = (tmp_path / "raw").rglob("metadata_*.json")
+    place = tmp_path / "raw/shards/unknown/undated/episode-0"
+    assert metadata.parent == place
+    written = metadata.stat().st_mtime_ns
+    assert run(*convert)[0] == 0
+    assert metadata.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(open_episode(place).states, episode.states)
+
+
+def test_an_episode_without_a_camera_is_not_written_as_raw(run, tmp_path, make_episode):
+    write_episode(make_episode(views=(), extrinsics={}), tmp_path / "blind")
+    status, out, _ = run("convert", tmp_path / "blind", tmp_path / "raw", "--to", "droid_raw")
+    assert (status, "not written: blind has no camera" in out) == (2, True)
+
+
 def test_export_chooses_by_number_and_by_index(run, raw_tree, tmp_path):
     index = tmp_path / "i.parquet"
     run("index", raw_tree, "--output", index, "--workers", "0")
@@ -127,10 +213,19 @@ def test_export_chooses_by_number_and_by_index(run, raw_tree, tmp_path):
         (["--episodes", "a-b"], "is not like 0,4,10-19"),
         (["--task", "x"], "needs --index"),
         (["--limit", "0"], "no episode of"),
+        (["--index", "{index}", "--task", "a("], "'a(' is no regular expression"),
+        (["--index", "{index}.gone", "--success"], "is no index"),
+        (["--index", "{video}", "--success"], "is no index"),
+        (["--index", "{other}", "--success"], "is no index"),
     ],
 )
 def test_export_says_what_is_wrong_with_a_choice(run, raw_tree, tmp_path, arguments, message):
-    status, _, err = run("export", raw_tree, tmp_path / "o", "--to", "droid_raw", *arguments)
+    index, other = tmp_path / "i.parquet", tmp_path / "other.parquet"
+    run("index", raw_tree, "--output", index, "--workers", "0")
+    pq.write_table(pa.table({"name": ["run_0"]}), other)
+    video = next(raw_tree.rglob("*.mp4"))
+    named = [argument.format(index=index, video=video, other=other) for argument in arguments]
+    status, _, err = run("export", raw_tree, tmp_path / "o", "--to", "droid_raw", *named)
     assert status == 1
     assert message in err
 
@@ -158,6 +253,20 @@ def test_a_path_without_recordings_is_an_error_and_no_traceback(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_data_extra_a_command_says_what_to_install(raw_tree):
+    program = (
+        "import runpy, sys; sys.modules['h5py'] = None; "
+        f"sys.argv = ['trajectories', 'info', {str(raw_tree) + '#0'!r}]; "
+        "runpy.run_module('trajectories', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "pip install 'vjepa-planner[data]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

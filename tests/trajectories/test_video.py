@@ -1,6 +1,7 @@
 """Video files: the frame that was asked for, whatever the codec, the order or the damage."""
 
 import contextlib
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from trajectories.cameras import decode_image
 from trajectories.errors import CorruptDataError, InvalidEpisodeError, LengthMismatchError
-from trajectories.storage import locate
+from trajectories.storage import locate, write_whole
 from trajectories.video import VideoCamera
 from trajectories.video_writer import Piece, VideoWriter, count_whole_frames, join
 
@@ -131,6 +132,27 @@ def test_a_damaged_file_gives_frames_or_an_error_of_ours(tmp_path, place, value)
         assert read.shape == (FRAMES, 48, 64, 3)
 
 
+def test_a_file_whose_frames_change_their_size_is_named(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        for row, size in enumerate([(48, 64), (48, 64), (32, 32)]):
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.height, encoder.width = size
+            encoder.pix_fmt, encoder.time_base = "yuvj420p", stream.time_base or Fraction(1, 30)
+            frame = np.full((*size, 3), 90, np.uint8)
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuvj420p")
+            picture.pts = row
+            for packet in encoder.encode(picture) + encoder.encode(None):
+                packet.stream, packet.time_base = stream, Fraction(1, 30)
+                container.mux(packet)
+    camera = VideoCamera(locate(path), 3)
+    assert camera.read([0, 1]).shape == (2, 48, 64, 3)
+    with pytest.raises(CorruptDataError, match=r"frame 2 of .* is \(32, 32\); .*\(48, 64\)"):
+        camera.read([2])
+
+
 def test_damage_within_the_pictures_is_not_painted_over(tmp_path, shared_dir):
     source = sorted((shared_dir / "data" / "droid_raw").rglob("*.mp4"))[0]
     content, rows = source.read_bytes(), len(decoded(source))
@@ -185,6 +207,20 @@ def test_joining_refuses_a_file_with_too_few_frames(tmp_path):
     with pytest.raises(CorruptDataError, match="5 whole frames of 6"):
         join([Piece(path, 6)], tmp_path / "joined.mp4", 5)
     assert not (tmp_path / "joined.mp4").exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_older_one_and_no_draft(tmp_path):
+    path = tmp_path / "new" / "a.bin"
+    write_whole(path, lambda draft: draft.write_bytes(b"old"))
+
+    def fill_the_disk(draft):
+        draft.write_bytes(b"ha")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_whole(path, fill_the_disk)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_frames_that_cannot_be_encoded_are_refused(tmp_path):

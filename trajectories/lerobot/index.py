@@ -91,15 +91,22 @@ def read_info(root: Location) -> dict[str, Any]:
             f"{root} is a LeRobot data set of version {version!r}; {', '.join(VERSIONS)} can be "
             "read (lerobot's own scripts convert older ones)"
         )
+    _check_info(info, file)
+    return info
+
+
+def _check_info(info: Mapping[str, Any], file: Location) -> None:
     missing = {"fps", "features", "data_path"} - info.keys()
     if missing:
         raise CorruptDataError(f"{file} lacks {', '.join(sorted(missing))}")
-    features = info["features"]
+    features, fps = info["features"], info["fps"]
     if not (
-        isinstance(features, dict) and all("dtype" in feature for feature in features.values())
+        isinstance(features, dict)
+        and all(isinstance(feature, dict) and "dtype" in feature for feature in features.values())
     ):
         raise CorruptDataError(f"{file} lists no features with a dtype each")
-    return info
+    if not (isinstance(fps, int | float) and fps > 0):
+        raise CorruptDataError(f"{file} has fps {fps!r}; expected rows per second")
 
 
 def read_index(root: Location, info: Mapping[str, Any]) -> EpisodeIndex:

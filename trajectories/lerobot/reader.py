@@ -158,6 +158,10 @@ class _LazyImages(Sequence[bytes]):
     def __getitem__(self, index: Any) -> Any:
         if self._images is None:
             file, column, first, length = self._place
-            rows = read_table(file, [column], first, length).column(column).to_pylist()
-            self._images = [row["bytes"] if isinstance(row, dict) else row for row in rows]
+            table = read_table(file, [column], first, length)
+            rows = table.column(column).to_pylist() if column in table.column_names else [None]
+            images: list[Any] = [row["bytes"] if isinstance(row, dict) else row for row in rows]
+            if not all(isinstance(image, bytes) for image in images):
+                raise CorruptDataError(f"{file} does not hold an image in every row of {column}")
+            self._images = images
         return self._images[index]

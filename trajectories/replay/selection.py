@@ -81,7 +81,7 @@ class Selection:
         every = [(dataset, index) for dataset in self.datasets for index in range(len(dataset))]
         every = every[: self.limit]
         draws = self.settings.draws
-        if draws is None:
+        if draws is None or not every:
             yield from ((dataset, index, None) for dataset, index in every)
             return
         places = np.random.default_rng(self.settings.seed).integers(0, len(every), draws)

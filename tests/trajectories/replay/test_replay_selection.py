@@ -9,6 +9,7 @@ import pytest
 from trajectories.batch import Tally
 from trajectories.cameras import ArrayCamera
 from trajectories.droid_raw_writer import write_episode
+from trajectories.lerobot.keys import LEROBOT_DROID
 from trajectories.replay.selection import Selection
 
 PERIOD_S = 0.4  # two rows of the made-up episodes
@@ -115,3 +116,20 @@ def test_an_unknown_lerobot_version_is_named(tmp_path, replay_settings, version)
     (tmp_path / "meta" / "info.json").write_text(json.dumps({"codebase_version": version}))
     with pytest.raises(TrajectoryError, match=version):
         Selection.of([str(tmp_path)], replay_settings(goal_steps=1))
+
+
+def test_without_the_usual_camera_the_first_one_is_taken(tmp_path, make_episode, replay_settings):
+    write_episode(make_episode(views=("wrist",), extrinsics={}), tmp_path / "run")
+    found, tally = read([tmp_path], replay_settings(goal_steps=1, view="auto"))
+    assert [view for _, view, _ in found] == ["wrist"]
+    assert not tally.bad
+
+
+def test_draws_from_a_data_set_without_episodes_are_none(tmp_path, replay_settings):
+    (tmp_path / "meta").mkdir()
+    info = {"codebase_version": "v2.1", "fps": 5, "data_path": "x", "chunks_size": 1}
+    features = {key: {"dtype": "float64"} for key in (LEROBOT_DROID.pose, LEROBOT_DROID.gripper)}
+    (tmp_path / "meta/info.json").write_text(json.dumps({**info, "features": features}))
+    (tmp_path / "meta/episodes.jsonl").write_text("")
+    selection = Selection.of([str(tmp_path)], replay_settings(goal_steps=1, draws=3))
+    assert selection.count() == 0
