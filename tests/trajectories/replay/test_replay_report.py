@@ -12,7 +12,7 @@ from trajectories.errors import BadEpisodeError, Defect
 from trajectories.replay.comparison import compare_results
 from trajectories.replay.errors import ReplayError
 from trajectories.replay.report import Shown, render_comparison, render_report
-from trajectories.replay.report.svg import arrow, span_of, ticks
+from trajectories.replay.report.svg import Plot, arrow, span_of, ticks
 from trajectories.replay.report.words import QUANTITIES
 from trajectories.replay.terminal import comparison_table, summary_table
 
@@ -192,6 +192,14 @@ def test_spans_have_a_width_even_for_one_value_or_none():
     for values in ([], [3.0], [0.0, 0.0], [None, float("nan")]):
         low, high = span_of(values)
         assert high > low
+
+
+def test_a_line_has_a_gap_where_a_number_is_missing():
+    plot = Plot(100, 100, (0, 6), (0, 1), left=0, right=0, bottom=0, top=0)
+    nan = float("nan")
+    plot.line([(0, 0), (1, 0.5), (2, nan), (3, nan), (4, 1), (6, 0), (nan, 1)], "energy")
+    drawn = re.findall(r'points="(.*?)"', plot.render("a line"))
+    assert drawn == ["0.0,100.0 16.7,50.0", "66.7,0.0 100.0,100.0"]
 
 
 def test_an_arrow_of_no_length_is_a_dot():

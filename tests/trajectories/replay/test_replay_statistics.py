@@ -50,6 +50,12 @@ def test_what_is_not_known_is_left_out():
     assert nothing.steps == 0
 
 
+def test_a_number_that_no_step_has_makes_no_difference_and_no_certainty():
+    found = compare(np.full(3, np.nan), np.ones(3), ["a", "b", "c"])
+    assert np.isnan([found.p_value, found.difference.mean, found.share_b_lower]).all()
+    assert (found.smallest_p, found.is_sure) == (1.0, False)
+
+
 def test_as_many_episode_names_as_values_are_needed():
     with pytest.raises(ValueError, match="2 values for 1"):
         estimate(np.zeros(2), ["a"])
