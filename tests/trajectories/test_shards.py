@@ -128,7 +128,12 @@ def test_a_header_of_other_episodes_is_named(tmp_path, header, message):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("states.npy", (2, LENGTH, 7)), ("states.npy", (1, LENGTH, 6)), ("frames.npy", (1, LENGTH))],
+    [
+        ("states.npy", (2, LENGTH, 7)),
+        ("states.npy", (1, LENGTH, 6)),
+        ("frames.npy", (1, LENGTH)),
+        ("frames.npy", (2, LENGTH, *SIZE, 3)),
+    ],
 )
 def test_arrays_that_do_not_belong_together_are_named(tmp_path, name, shape):
     write(tmp_path / "shard-00000", [0])
