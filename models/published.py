@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +63,7 @@ _DAMAGE = (
     TypeError,
     AttributeError,
     AssertionError,
+    struct.error,
 )
 
 

@@ -132,6 +132,7 @@ DAMAGED_PICKLES = {
     "wrong count of arguments": b"\x80\x02" + _TENSOR + b"K\x01\x85R.",
     "no storage": b"\x80\x02K\x01Q.",
     "no text": b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",
+    "half a number": b"\x80\x02J\x01.",
     "unknown operation": b"\x80\x02\xf0.",
 }
 
