@@ -147,7 +147,7 @@ def read_classes(path: Path, outputs: Sequence[int]) -> Classes:
     try:
         text = path.read_text(encoding="utf-8")
         found = _parse(text) if path.suffix == ".json" else {LABEL: _lines(text)}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} is no list of classes ({error!r}); write one name per line, or JSON"
         ) from error

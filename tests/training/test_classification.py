@@ -20,6 +20,7 @@ from models.presets import ENCODER_PRESETS
 from training.__main__ import main
 from training.classification import InferenceConfig, load_probe, read_classes
 from training.config import load_recipe
+from training.errors import ConfigurationError
 from training.probes.results import write_probe as write_run_folder
 from training.probes.views import ClipConfig, segment_rows
 from training.videos import VideoFiles
@@ -254,3 +255,24 @@ def test_a_probe_of_ones_own_is_refused_with_an_encoder_of_another_frame_size(
     arguments = ["classify", str(video), "--probe", str(tmp_path / "run")]
     assert main([*arguments, "--encoder", str(tmp_path / "encoder")]) == 1
     assert "an encoder of 64 px" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--encoder", "e"], "no probe: give --probe"),
+        (["--probe", "p"], "no encoder: give --encoder"),
+        (["--probe", "p", "--encoder", "e", "--top", "0"], "--top 0: at least one class"),
+        (["--probe", "p", "--encoder", "e", "--set", "head=1"], "--config, which is not given"),
+    ],
+)
+def test_what_is_missing_is_named_before_anything_is_loaded(arguments, said, capsys):
+    assert main(["classify", "clip.mp4", *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"a": "b"}', '{"0": "x", "2": "y"}'])
+def test_a_file_that_is_no_list_of_classes_is_refused(tmp_path, text):
+    (tmp_path / "names.json").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"names\.json is no list of classes"):
+        read_classes(tmp_path / "names.json", (2,))

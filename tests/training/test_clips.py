@@ -272,3 +272,9 @@ def test_a_source_can_be_copied_into_loading_processes(videos, shards, tmp_path,
     for group in range(4):
         assert copied(0, group).names == clips(0, group).names
         torch.testing.assert_close(copied(0, group).groups[0].clip, clips(0, group).groups[0].clip)
+
+
+def test_a_shard_that_is_no_tar_file_is_named(tmp_path):
+    (tmp_path / "cut.tar").write_bytes(b"\0" * 100)
+    with pytest.raises(DataError, match=r"cut\.tar is no tar file"):
+        open_videos("mine", source(kind="webdataset", path=str(tmp_path)))

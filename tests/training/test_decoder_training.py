@@ -7,9 +7,13 @@ from PIL import Image
 
 from models.decoder import load_decoder, read_description
 from models.errors import MissingDependencyError
+from models.model_folder import save_encoder
+from training.__main__ import main
+from training.config import dump_recipe
 from training.decoder import SAMPLES_FILE, DecoderTraining, DecoderTrainingConfig
 from training.distributed import World
 from training.episodes import LiveEpisodes
+from training.frames import Frames
 from training.log import read_table
 from training.loop import train
 from training.perceptual import TokenDistance, build_perceptual_loss
@@ -93,3 +97,29 @@ def test_lpips_without_its_package_says_what_else_there_is(encoder, monkeypatch)
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(MissingDependencyError, match="pip install lpips, or use `encoder`"):
         build_perceptual_loss("lpips", encoder, torch.device("cpu"))
+
+
+def test_the_command_plans_a_decoder_and_trains_it(encoder, shards, tmp_path, capsys):
+    save_encoder(encoder.network, tmp_path / "encoder")
+    recipe = recipe_of(steps=2, token_noise=0.1, run=dict(device="cpu", log_every=1, save_every=2))
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    command = ["decoder", "--config", str(tmp_path / "recipe.yaml")]
+    output = ["--output", str(tmp_path / "run")]
+    assert main([*command, *output, "--data", str(shards)]) == 1
+    assert "a decoder needs --encoder" in capsys.readouterr().err
+    command += ["--encoder", str(tmp_path / "encoder")]
+    assert main([*command, "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert "2 of 8 frames" in plan
+    assert main([*command, *output, "--data", str(shards)]) == 0
+    count = sum(p.numel() for p in load_decoder(tmp_path / "run").parameters())
+    assert f"parameters        {count:,}," in plan
+
+
+def test_noise_on_the_tokens_is_for_learning_only(encoder, data):
+    network = DecoderTraining(recipe_of(token_noise=5.0), encoder, data).network
+    batch = Frames(torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8))
+    quiet = [network.eval()(batch)[0].item() for _ in range(2)]
+    noisy = [network.train()(batch)[0].item() for _ in range(2)]
+    assert quiet[0] == quiet[1]
+    assert len({*quiet, *noisy}) == 3

@@ -1,6 +1,8 @@
 """The report card: its measures obey their laws, and the command makes one of any model."""
 
 import json
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -11,12 +13,12 @@ from models.config import EncoderConfig, tiny
 from models.encoder import VisionTransformer
 from models.world_model import WorldModel
 from training.__main__ import main
-from training.diagnostics.command import BEGIN, END
+from training.diagnostics.command import BEGIN, END, write_docs
 from training.diagnostics.future import judge_future
 from training.diagnostics.landscape import recorded_correlations
 from training.diagnostics.measures import ranked, ranked_difference, spearman
 from training.diagnostics.readout import read_attentively, read_linearly, read_mean
-from training.diagnostics.runs import Run, Seen, divide, load_runs
+from training.diagnostics.runs import Run, Seen, divide, load_runs, simulated_runs
 from training.diagnostics.stillness import judge_change, judge_drift
 from training.diagnostics.subject import PixelEye, load_subject
 from training.diagnostics.surprise import MODEL, SurpriseTest, draw_splices
@@ -240,6 +242,50 @@ def test_recordings_of_another_rhythm_or_too_few_are_refused(make_shards, tmp_pa
         load_runs(make_shards(tmp_path / "one", episodes=1), 1.0)
     with pytest.raises(DataError, match="no camera 'wrist'"):
         load_runs(make_shards(tmp_path / "view"), 1.0, "wrist")
+
+
+def test_runs_are_simulated_once_and_only_into_a_folder_of_their_own(tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    before = signal.getsignal(signal.SIGTERM)
+    assert simulated_runs(folder, 2, 0.2, 0.1) == folder
+    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert load_runs(folder, 0.2).period_s == 0.2
+    simulated_runs(folder, 2, 0.2, 0.1)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == made
+    with pytest.raises(DataError, match="give the same recipe"):
+        simulated_runs(folder, 2, 0.2, 0.05)
+    with pytest.raises(DataError, match="control_period_s"):
+        simulated_runs(tmp_path / "never", 2, 0.0, 0.1)
+    assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.setitem(sys.modules, "simulation.generate", None)
+    with pytest.raises(DataError, match=r"install vjepa-planner\[sim\], or pass --data"):
+        simulated_runs(folder, 2, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"), [(None, "cannot be read"), ("# Card\n", "add both lines"), (END, "add both")]
+)
+def test_a_page_without_marks_is_left_as_it_is(page, said, tmp_path):
+    path = tmp_path / "card.md"
+    if page is not None:
+        path.write_text(page)
+    with pytest.raises(ConfigurationError, match=said):
+        write_docs(None, path)
+    assert page is None or path.read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--episodes", "1"], "--episodes 1 and --horizon 4; at least 2 and 1"),
+        (["--horizon", "0"], "--horizon 0; at least 2 and 1"),
+        (["--period-s", "0.3"], "was trained for 1 s; leave it out"),
+    ],
+)
+def test_a_card_that_cannot_be_made_is_refused_at_once(options, said, tmp_path, capsys):
+    command = ["diagnose", "--model", "models/shipped", "--output", str(tmp_path)]
+    assert main([*command, *options]) == 1
+    assert said in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Checkpoints as models, in both layouts, and reports of runs."""
 
 import math
+import shutil
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -97,3 +98,35 @@ def test_a_curve_stays_inside_of_its_frame_and_leaves_out_what_is_no_number():
     assert "a<b" in "".join(root.itertext())
     assert draw_curve("nothing", [1.0], [float("nan")]) == ""
     ET.fromstring(draw_curve("constant", [1.0], [0.0]))
+
+
+def test_what_cannot_be_exported_is_named(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "checkpoints" / "step-00000004" / ".metadata").write_bytes(b"")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    export = ["export", str(copy), str(tmp_path / "model")]
+    assert main(export) == 1
+    assert "step-00000004 is damaged" in capsys.readouterr().err
+    (copy / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "momentum": "much"}))
+    assert main(export) == 1
+    assert "momentum" in capsys.readouterr().err
+    (copy / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "training": "posttrain"}))
+    assert main(export) == 1
+    assert "copy is a posttrain run; its models are in" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_run_that_has_logged_nothing_has_no_report_yet(run, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
+    assert main(["report", str(tmp_path)]) == 1
+    assert "has no row in log.csv yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [401, 500, 800, 1201])
+def test_a_long_curve_is_thinned_out_and_keeps_its_end(count):
+    drawn = draw_curve("loss", list(range(count)), [float(n) for n in range(count)])
+    values, _ = (e for e in ET.fromstring(drawn).iter() if e.tag.endswith("polyline"))
+    places = values.attrib["points"].split()
+    assert len(places) <= 801
+    assert places[-1].startswith("410.0,")

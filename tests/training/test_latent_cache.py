@@ -238,3 +238,22 @@ def test_the_key_says_everything_that_tokens_depend_on(encoder, recordings):
 
 def open_recordings_again(recordings):
     return type(recordings)(recordings._shards)
+
+
+def test_a_cache_that_was_only_begun_names_the_command_that_makes_one(cache, tmp_path):
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    (folder / "cache.json").write_text(cache.key.model_dump_json())
+    with pytest.raises(CorruptLatentsError, match=r"no complete shard.*latents encode"):
+        open_cache(folder)
+    (folder / "cache.json").write_text("{}")
+    with pytest.raises(
+        CorruptLatentsError, match=r"cache\.json cannot be read(.|\n)*latents encode"
+    ):
+        open_cache(folder)
+
+
+def test_the_simulators_data_are_read_at_their_own_period_only(shards):
+    assert open_recordings(shards, 1.0).row_period_s == 1.0
+    with pytest.raises(ConfigurationError, match=r"row_period_s is 0\.5, the rows .* 1\.0 s apart"):
+        open_recordings(shards, 0.5)

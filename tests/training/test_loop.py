@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from training.__main__ import main
 from training.batches import Batch, check_world, seed_of
 from training.commands import UNFINISHED
 from training.config import TrainingRecipe
-from training.distributed import World
+from training.distributed import World, open_world
 from training.errors import ConfigurationError, DivergedError, ResumeError
 from training.log import RunLog, read_events, read_table
 from training.loop import Training, train
@@ -291,6 +292,48 @@ def test_an_output_that_can_be_no_folder_is_named_before_anything_is_learned(tmp
     (tmp_path / "notes").write_text("")
     with pytest.raises(ConfigurationError, match=r"notes.* cannot be made .*write elsewhere"):
         start(tmp_path / "notes")
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(tmp_path):
+    class Cusp(Line):
+        """The loss is a number, and its slope is not: a root at zero."""
+
+        def forward(self, batch):
+            loss, values = super().forward(batch)
+            weight = self.layer.weight
+            return loss + (weight - weight.detach()).abs().sum().sqrt(), values
+
+    toy = Toy()
+    toy.network = Cusp()
+    before = {name: value.clone() for name, value in toy.network.state_dict().items()}
+    with pytest.raises(DivergedError, match="update 1: the gradient is not finite"):
+        start(tmp_path, toy)
+    assert all(torch.equal(value, before[n]) for n, value in toy.network.state_dict().items())
+    (event,) = read_events(tmp_path / "log.jsonl")
+    assert (event["kind"], event["what"]) == ("diverged", "the gradient")
+
+
+def test_one_process_that_shards_learns_what_one_that_does_not_learns(tmp_path):
+    start(tmp_path / "whole")
+    folder = open_run_folder(tmp_path / "sharded", "toy", recipe(), World())
+    config = recipe(run=dict(strategy="fsdp"))
+    with open_world(config.run) as world:
+        train(Toy(), config, folder, world)
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "sharded")
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_a_damaged_state_is_named_and_the_checkpoint_before_it_is_enough(tmp_path):
+    start(tmp_path / "whole", steps=6)
+    start(tmp_path / "cut", steps=4)
+    newest = tmp_path / "cut" / "checkpoints" / "step-00000004"
+    (newest / "state.json").write_text("")
+    with pytest.raises(ResumeError, match=r"step-00000004 is damaged .*use the one before"):
+        start(tmp_path / "cut", steps=4)
+    shutil.rmtree(newest)
+    start(tmp_path / "cut", steps=4)
+    assert losses(tmp_path / "cut") == {s: losses(tmp_path / "whole")[s] for s in range(1, 5)}
 
 
 def test_throughput_is_samples_over_time_whatever_single_updates_took(tmp_path):

@@ -116,3 +116,30 @@ def test_what_is_no_recipe_is_named_in_an_error(command, name, content, tmp_path
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert name in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["predictor.embed_dim=24"], "predictor"),
+        (["encoder.rope=null"], "rope"),
+        (["data.clips.step_jitter=[2, 1]"], "must rise"),
+    ],
+)
+def test_networks_and_data_that_do_not_fit_are_refused(changes, said, capsys):
+    command = ["pretrain", "--config", str(FOLDER / "demo_pretrain.yaml"), "--dry-run"]
+    assert main([*command, *(word for each in changes for word in ("--set", each))]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_training_needs_to_know_where_to_write():
+    with pytest.raises(SystemExit, match="--output is required"):
+        main(["pretrain", "--config", str(FOLDER / "demo_pretrain.yaml")])
+
+
+def test_recipes_have_a_row_of_costs_and_decoders_none(capsys):
+    paths = [str(FOLDER / f"demo_{name}.yaml") for name in ("pretrain", "decoder", "posttrain")]
+    assert main(["cost", *paths]) == 0
+    first, *_ = capsys.readouterr().out.split("\n\n")
+    rows = [line.split(" | ")[0] for line in first.splitlines()[2:]]
+    assert rows == ["| demo_pretrain", "| demo_posttrain"]

@@ -132,9 +132,12 @@ def write_docs(card: ReportCard, path: Path) -> None:
     """Replace what a Markdown page has between the marks by the tables of a card.
 
     Raises:
-        ConfigurationError: The page has no marks.
+        ConfigurationError: The page cannot be read, or has no marks.
     """
-    page = path.read_text(encoding="utf-8")
+    try:
+        page = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}); name a page") from error
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

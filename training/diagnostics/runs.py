@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from rich.progress import track
 from torch import Tensor
 
@@ -98,7 +99,8 @@ def simulated_runs(folder: Path, episodes: int, period_s: float, max_step_m: flo
     """Simulate runs into a folder, or find them there; return the folder.
 
     Raises:
-        DataError: The simulator is not installed, or the folder holds something else.
+        DataError: The simulator is not installed, cannot simulate this, or the folder holds
+            something else.
     """
     try:
         from simulation.errors import SimulationError
@@ -108,12 +110,14 @@ def simulated_runs(folder: Path, episodes: int, period_s: float, max_step_m: flo
         raise DataError(
             f"the simulator needs {error.name}; install vjepa-planner[sim], or pass --data RECORDINGS"
         ) from error
-    recipe = Recipe(episodes=episodes, seed=SEED, control_period_s=period_s, max_step_m=max_step_m)
     # An exception unwinds the pool; the default of SIGTERM would leave its workers writing on.
     before = signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(_TERMINATED))
     try:
+        recipe = Recipe(
+            episodes=episodes, seed=SEED, control_period_s=period_s, max_step_m=max_step_m
+        )
         generate(folder, recipe)
-    except SimulationError as error:
+    except (SimulationError, ValidationError) as error:
         raise DataError(str(error)) from error
     finally:
         signal.signal(signal.SIGTERM, before)

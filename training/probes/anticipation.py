@@ -69,11 +69,6 @@ class ActionClasses:
     nouns: tuple[int, ...]
     actions: tuple[tuple[int, int], ...]
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """How many verbs, nouns and actions there are."""
-        return len(self.verbs), len(self.nouns), len(self.actions)
-
     def names(self) -> Mapping[str, tuple[str, ...]]:
         """Return the names of the classes by question."""
         return {

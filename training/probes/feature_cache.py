@@ -93,9 +93,6 @@ class FeatureCache:
     def __contains__(self, entry: Entry) -> bool:
         return entry in self._places or entry in self.unreadable
 
-    def __len__(self) -> int:
-        return len(self._places) + len(self.unreadable)
-
     def read(self, sample: int, version: int) -> Tensor:
         """Return the tokens of a sample, `[V, N, D]`.
 

@@ -63,9 +63,9 @@ class LabelledVideos(ABC):
             TrajectoryError, OSError: It cannot be read.
         """
 
+    @abstractmethod
     def identity(self, index: int) -> str:
         """Return what tells a video from another, or from what lay there before."""
-        return self.name(index)
 
 
 class LabelledFiles(LabelledVideos):

@@ -9,7 +9,7 @@ import torch
 from training.distributed import World
 from training.errors import CorruptLatentsError, DataError, LatentsMismatchError
 from training.pretrain_config import AugmentationConfig
-from training.probes.feature_cache import FeatureWriter
+from training.probes.feature_cache import KEY_FILE, FeatureWriter
 from training.probes.features import extract
 from training.probes.samples import FilesConfig, VideoSamples, open_files
 from training.probes.splits import Split, Unread, encoded, keep_features
@@ -112,6 +112,40 @@ def test_damage_is_found_when_it_is_read(split, feature_encoder, tmp_path):
         keep_features(split, feature_encoder, tmp_path, 1, World())
 
 
+def test_a_full_shard_is_published_and_the_next_one_begun(
+    split, feature_encoder, tmp_path, monkeypatch
+):
+    whole = keep_features(split, feature_encoder, tmp_path / "whole", 1, World())
+    three = 3 * whole.read((0, 0)).nbytes
+    monkeypatch.setattr(FeatureWriter.__init__, "__defaults__", (three,))
+    kept = keep_features(split, feature_encoder, tmp_path / "parts", 1, World())
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "parts").rglob("tokens.bin"))]
+    assert sizes == [three, three, three * 2 // 3]
+    for index in range(8):
+        assert torch.equal(kept.read((index, 0)), whole.read((index, 0)))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"entries": [[1]], "unreadable": [], "shape": [1]}'])
+def test_a_list_of_entries_that_cannot_be_read_names_its_shard(
+    split, feature_encoder, tmp_path, text
+):
+    keep_features(split, feature_encoder, tmp_path, 1, World())
+    (shard,) = tmp_path.glob("shard-*")
+    (shard / "entries.json").write_text(text)
+    with pytest.raises(CorruptLatentsError, match=f"{shard.name} cannot be read"):
+        keep_features(split, feature_encoder, tmp_path, 1, World())
+    (tmp_path / KEY_FILE).write_text(text)
+    with pytest.raises(CorruptLatentsError, match="remove the folder"):
+        keep_features(split, feature_encoder, tmp_path, 1, World())
+
+
+def test_a_shard_may_hold_nothing_but_what_cannot_be_read(make, feature_encoder, tmp_path):
+    samples = samples_of(make.list(tmp_path, "train", 2, bad=(0, 1)))
+    for _ in range(2):  # made, and opened again
+        kept = keep_features(Split(samples, seed=0), feature_encoder, tmp_path / "c", 1, World())
+        assert "train1.mp4" in kept.read((1, 0)).reason
+
+
 def test_unreadable_samples_are_remembered_and_replaced_alike(make, feature_encoder, tmp_path):
     samples = samples_of(make.list(tmp_path, "train", 4, bad=(1,)), AugmentationConfig())
     split = Split(samples, seed=0)
@@ -145,3 +179,10 @@ def test_levels_are_put_one_after_the_other(feature_encoder):
     assert both.shape[1] == 2 * last.shape[1]
     first_segment = both[:, : both.shape[1] // 2]
     assert torch.equal(first_segment[:, 32:], last[:, :32])
+
+
+def test_nothing_to_encode_names_the_first_reason(make, feature_encoder, tmp_path):
+    path = make.list(tmp_path, "train", 2, bad=(0, 1))
+    videos = open_files("train", FilesConfig(kind="csv", path=str(path)), None)
+    with pytest.raises(DataError, match=r"none of 2 videos .*train0\.mp4"):
+        extract(feature_encoder, videos, CLIPS, quiet=True)

@@ -201,6 +201,10 @@ def test_all_heads_of_a_published_file_are_evaluated_at_once(
         (["probe.kind=knn"], "depth"),
         (["steps=0"], "no probe_from"),
         (["data.train.path=null"], "--data train=PATH"),
+        (
+            ["data.train={kind: motion}", "data.validation={kind: motion, speeds: [0.1]}"],
+            "`speeds`",
+        ),
         (["clips.frame_step=null", "clips.views=2", "clips.geometry=centre_square"], "one view"),
     ],
 )
@@ -219,6 +223,48 @@ def test_a_probe_of_other_classes_is_refused(probe_values, write_recipe, tmp_pat
     wrong = [f"probe_from={tmp_path / 'first'}", "steps=0", "data.classes=3", "probe.depth=2"]
     assert run(recipe, tmp_path / "again", *wrong) == 1
     assert "that it was trained with" in capsys.readouterr().err
+
+
+def test_a_trained_probe_is_where_every_head_of_a_grid_begins(probe_values, write_recipe, tmp_path):
+    assert run(write_recipe(probe_values()), tmp_path / "first") == 0
+    rest = dict(learning_rates=[1e-9, 1e-10], weight_decays=[0.0])
+    values = probe_values(heads=[rest], probe_from=str(tmp_path / "first"), steps=2)
+    assert run(write_recipe(values), tmp_path / "on") == 0
+    assert len(read_results(tmp_path / "on")["heads"]) == 2
+    before = weights_of(tmp_path / "first")
+    for name, value in weights_of(tmp_path / "on").items():
+        torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
+
+
+def test_a_run_whose_heads_are_all_lost_stops_and_names_the_samples(
+    probe_values, write_recipe, tmp_path, capsys
+):
+    wild = dict(weight_decays=[0.0], learning_rates=[1e30])
+    values = probe_values(heads=[wild])
+    values["optimiser"] = dict(learning_rate=dict(kind="wsd", peak=1.0))
+    assert run(write_recipe(values), tmp_path / "run") == 1
+    assert "is not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["clips", "test=clips"])
+def test_data_of_no_split_are_refused(probe_values, write_recipe, tmp_path, capsys, data):
+    command = ["probe", "--config", write_recipe(probe_values()), "--output", str(tmp_path)]
+    assert main([*command, "--data", data]) == 1
+    assert f"--data {data}: write train=PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("description", "said"), [(None, "is no folder"), ("{", "is no folder"), ("{}", "is no folder")]
+)
+def test_a_folder_that_no_probe_run_left_is_refused(
+    probe_values, write_recipe, tmp_path, capsys, description, said
+):
+    (tmp_path / "probe").mkdir()
+    if description is not None:
+        (tmp_path / "probe" / "config.json").write_text(description)
+    recipe = write_recipe(probe_values(probe_from=str(tmp_path / "probe"), steps=0))
+    assert run(recipe, tmp_path / "run") == 1
+    assert f"probe {said} of a probe" in capsys.readouterr().err
 
 
 def test_the_help_teaches_and_the_plan_lists_every_head(probe_values, write_recipe, capsys):

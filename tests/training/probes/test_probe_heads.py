@@ -26,6 +26,7 @@ def config(depth):
 
 
 def tokens_and_labels(samples=4):
+    """Ten tokens a sample; of many samples norms go into the weights, of few into the tokens."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randn(samples, 10, WIDTH, generator=generator) * 3 + 1
     return tokens, torch.randint(0, CLASSES, (samples,), generator=generator)
@@ -54,10 +55,11 @@ def separate(stack):
 
 
 @pytest.mark.parametrize("outputs", [(CLASSES,), (3, 4, 5)])
+@pytest.mark.parametrize("samples", [4, 40])
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_stacked_heads_answer_as_separate_probes(depth, outputs):
+def test_stacked_heads_answer_as_separate_probes(depth, outputs, samples):
     stack = scrambled(draw_heads(config(depth), WIDTH, outputs, HEADS, seed=0))
-    tokens, _ = tokens_and_labels()
+    tokens, _ = tokens_and_labels(samples)
     answers = stack(tokens)
     for head, probe in enumerate(separate(stack)):
         alone = probe(tokens)

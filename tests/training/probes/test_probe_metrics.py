@@ -1,5 +1,7 @@
 """Numbers of an evaluation, as laws."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from training.probes.metrics import (
     wilson_interval,
 )
 from training.probes.neighbours import neighbour_scores
+from training.probes.pictures import draw_confusion
 
 
 @given(total=st.integers(1, 1000), share=st.floats(0, 1))
@@ -96,3 +99,17 @@ def test_more_neighbours_than_there_are_all_vote():
     torch.testing.assert_close(votes[0], votes[1])
     with pytest.raises(InvalidInputError, match=r"R >= 1"):
         neighbour_scores(references, references[:0], labels[:0], 3, neighbours=[1])
+
+
+def test_of_many_classes_the_worst_mistakes_are_told_in_words():
+    names = [f"class {number}" for number in range(100)]
+    matrix = 5 * torch.eye(100, dtype=torch.int64)
+    matrix[3, 7], matrix[7, 3], matrix[99, 0] = 4, 2, 9
+    page = draw_confusion(matrix, names)
+    assert "<svg" not in page
+    told = re.findall(r"<th>(.*?)</th><td class='number'>(.*?)</td>", page)
+    assert told == [
+        ("class 99 taken for class 0", "9"),
+        ("class 3 taken for class 7", "4"),
+        ("class 7 taken for class 3", "2"),
+    ]
