@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from fastapi import HTTPException, Request
+from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException  # what a form raises; FastAPI's own is a kind of it
 
 from planner_server.errors import PlannerError
 from planner_server.goals import GoalRules
@@ -203,10 +203,10 @@ class _Form:
     async def __aenter__(self) -> FormData:
         try:
             return await self._context.__aenter__()
-        except (MultiPartException, HTTPException, AssertionError) as error:
-            reason = error.detail if isinstance(error, HTTPException) else str(error)
+        except HTTPException as error:
             raise PlannerError(
-                "invalid_request", f"the form cannot be read: {reason}; at most {_MAX_FILES} images"
+                "invalid_request",
+                f"the form cannot be read: {error.detail}; at most {_MAX_FILES} images",
             ) from error
 
     async def __aexit__(self, *exception: object) -> None:
