@@ -47,9 +47,6 @@ class Memories:
         self._most = most
         self._memories: OrderedDict[str, Memory] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._memories)
-
     def recall(self, request: PlanRequest) -> Memory:
         """Return what is known of the session since its last hello; nothing is kept of single plans."""
         if request.session_id is None:

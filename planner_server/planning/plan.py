@@ -69,11 +69,6 @@ class Plan:
     stop_reason: StopReason
     candidates: tuple[Candidates, ...]
 
-    @property
-    def elapsed_ms(self) -> float:
-        """Duration of the whole search [ms]."""
-        return self.timings.total_ms
-
 
 def shift(actions: NDArray[np.float64], executed: int = 1) -> Tensor:
     """Return a guess for the next observation's plan: what is left of this one, its end filled with zeros.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Select, Table, delete, insert, select
 
 from planner_server.goals import GoalImage
 from planner_server.session import Session
-from planner_server.store.database import is_shared, size_bytes
+from planner_server.store.database import is_shared
 from planner_server.store.rows import (
     Retention,
     StoredSession,
@@ -217,11 +217,6 @@ class Archive:
         """Return a stored image."""
         with self._engine.connect() as connection:
             return image_of(connection, sha256)
-
-    def size_bytes(self) -> int | None:
-        """Return the size of a SQLite database."""
-        with self._engine.connect() as connection:
-            return size_bytes(connection)
 
     def _page(
         self, table: Table, session_id: str | None, before: int | None, limit: int

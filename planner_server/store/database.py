@@ -9,7 +9,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
@@ -78,15 +78,6 @@ def is_shared(engine: Engine) -> bool:
 def is_memory(engine: Engine) -> bool:
     """Whether nothing outlives the process."""
     return str(engine.url) == MEMORY_URL
-
-
-def size_bytes(connection: Connection) -> int | None:
-    """Return the size of a SQLite database; None for others, which their own tools measure."""
-    if connection.dialect.name != "sqlite":
-        return None
-    pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-    page_bytes = connection.execute(text("PRAGMA page_size")).scalar_one()
-    return int(pages) * int(page_bytes)
 
 
 def _engine(url: str) -> Engine:

@@ -69,9 +69,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_session_id", "events", ["session_id", "id"])
     op.create_index("ix_events_at", "events", ["at"])
-
-
-def downgrade() -> None:
-    """Drop the tables."""
-    for name in ("events", "plans", "goals", "images", "sessions"):
-        op.drop_table(name)

@@ -23,10 +23,3 @@ def upgrade() -> None:
         sa.Column("jpeg", sa.LargeBinary, nullable=False),
     )
     op.create_index("ix_frames_stored_at", "frames", ["stored_at"])
-
-
-def downgrade() -> None:
-    """Undo the above."""
-    op.drop_table("frames")
-    for name in ("standing_at", "acknowledged_at", "order_number"):
-        op.drop_column("events", name)

@@ -14,8 +14,3 @@ depends_on = None
 def upgrade() -> None:
     """Let sessions have an owner."""
     op.add_column("sessions", sa.Column("owner", sa.String(64), nullable=False, server_default=""))
-
-
-def downgrade() -> None:
-    """Undo the above."""
-    op.drop_column("sessions", "owner")
