@@ -102,6 +102,27 @@ def test_a_download_is_made_piece_by_piece(tmp_path: Path) -> None:
     assert max(sizes) < 600_000
 
 
+def test_a_draft_that_goes_while_the_download_is_made_is_left_out(tmp_path: Path) -> None:
+    record(tmp_path / "one")
+    (tmp_path / "one" / "a.draft").write_bytes(b"x")
+    pieces = zip_episode(find_episode(tmp_path, "one"))
+    (tmp_path / "one" / "a.draft").unlink()
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        assert archive.testzip() is None
+        assert "one/trajectory.h5" in archive.namelist()
+        assert "one/a.draft" not in archive.namelist()
+
+
+def test_a_download_beyond_the_limit_is_refused_before_its_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path / "one")
+    monkeypatch.setattr("planner_server.episode_folder._LARGEST_DOWNLOAD_BYTES", 10)
+    with pytest.raises(PlannerError, match="Copy it from the server's disk") as caught:
+        zip_episode(find_episode(tmp_path, "one"))
+    assert caught.value.code == "too_large"
+
+
 def test_a_report_may_run_no_script_and_load_nothing(http: Any) -> None:
     for name, title in ((NAME, "tidy"), ("judged-replay", "replay")):
         answer = http.get(f"/v1/episodes/{name}/report")

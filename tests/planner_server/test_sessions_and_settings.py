@@ -11,7 +11,7 @@ from planner_server.options import PlanOptions
 from planner_server.planning import CemSettings
 from planner_server.session import Session
 from planner_server.sessions import SessionStore
-from planner_server.settings import load_settings
+from planner_server.settings import Settings, load_settings
 from planner_server.terms import Terms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -166,3 +166,24 @@ def test_a_missing_file_is_named(no_environment: pytest.MonkeyPatch) -> None:
     no_environment.setenv("PLANNER_CONFIG", "/no/such/file.yaml")
     with pytest.raises(StartupError, match=r"default\.yaml"):
         load_settings()
+
+
+def test_a_plan_for_a_goal_that_was_replaced_meanwhile_counts_for_none() -> None:
+    session = create(SessionStore(1, 60.0))
+    old, new = (
+        SubGoal((GoalImage(name, 48, 48, "image/png", b""),), GoalRules(max_steps=1))
+        for name in ("old", "new")
+    )
+    session.set_goals((old, old))
+    session.set_goals((new, new))
+    assert session.count_plan(None, 0, old, 0.0) == (False, False)
+    assert (session.goal_index, session.goal_steps) == (0, 0)
+    session.set_goals((new,))
+    assert session.count_plan(None, 1, new, 0.0) == (False, False)
+    assert session.count_plan(None, 0, new, 0.0) == (True, True)
+
+
+@pytest.mark.parametrize("alone", ["curve_secret_key", "curve_clients"])
+def test_half_of_the_encryption_is_no_setting(alone: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="go together"):
+        Settings.model_validate({alone: tmp_path})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from planner_server import streams as streams_module
 from planner_server.errors import PlannerError
 from planner_server.options import PlanOptions
 from planner_server.page import routes as page
@@ -88,3 +89,21 @@ def test_a_session_that_ends_while_a_joint_stream_begins_does_not_end_it_for_the
 
     events = [event.split()[1] for event in asyncio.run(talk())]
     assert events == ["session", "session", "end", "plan", "end"]
+
+
+def test_a_silent_stream_is_kept_alive_and_its_next_event_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams_module, "_KEEP_ALIVE_S", 0.02)
+
+    async def talk() -> list[bytes]:
+        listener = Streams(1).listen("a")
+        said = listener.read()
+        heard = [await anext(said), await anext(said)]
+        listener.put("plan", "{}")
+        listener.close()
+        return heard + [each async for each in said]
+
+    first, second, *rest = asyncio.run(talk())
+    assert first == second == b": keep-alive\n\n"
+    assert b"event: plan\ndata: {}\n\n" in rest
