@@ -152,13 +152,14 @@ def serving(settings: Settings, token: str | None = None) -> Iterator[Address]:
 def _describe(url: str, token: Any = None) -> Address:
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     _wait_until_ready(url)
-    model = httpx.get(f"{url}/v1/model", headers=headers).raise_for_status().json()
+    answer = httpx.get(f"{url}/v1/model", headers=headers, timeout=START_TIMEOUT_S)
+    model = answer.raise_for_status().json()
     return Address(url, model["zmq_endpoint"])
 
 
 def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while httpx.get(f"{url}/readyz").status_code != 200:
+    while httpx.get(f"{url}/readyz", timeout=START_TIMEOUT_S).status_code != 200:
         assert time.monotonic() < deadline, "the server never became ready"
         time.sleep(0.02)
 
@@ -198,13 +199,17 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        self._token = (
+            SecretStr(variables["PLANNER_TOKEN"]) if "PLANNER_TOKEN" in variables else None
+        )
+
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while (found := re.search(r"running on (http://\S+)", "".join(self.log))) is None:
             assert self.process.poll() is None, "the server ended: " + "".join(self.log)
             assert time.monotonic() < deadline, "the server did not start"
             time.sleep(0.02)
-        token = SecretStr(variables["PLANNER_TOKEN"]) if "PLANNER_TOKEN" in variables else None
-        self.address = _describe(found[1].replace("0.0.0.0", "127.0.0.1"), token)
+        self.address = _describe(found[1].replace("0.0.0.0", "127.0.0.1"), self._token)
 
     def stop(self, how: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         self.process.send_signal(how)
@@ -225,6 +230,7 @@ def start_server(model_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
 
     def start(*arguments: str, **variables: str) -> ServerProcess:
         running.append(ServerProcess(model_dir, list(arguments), variables))
+        running[-1].wait_until_ready()  # where that fails, it ends with the test all the same
         return running[-1]
 
     yield start
@@ -379,11 +385,13 @@ def run_postgres(programs: Path, folder: Path) -> Iterator[str]:
         "127.0.0.1",
     ]
     with subprocess.Popen(command, **quiet, **owner) as server:
-        ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
-        deadline = time.monotonic() + 60
-        while subprocess.run(ready, **quiet, check=False).returncode:
-            assert time.monotonic() < deadline, "PostgreSQL did not start"
-            time.sleep(0.05)
-        yield f"postgresql+psycopg://planner@127.0.0.1:{port}/postgres"
-        server.terminate()
-        server.wait(30)
+        try:
+            ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+            deadline = time.monotonic() + 60
+            while subprocess.run(ready, **quiet, check=False).returncode:
+                assert time.monotonic() < deadline, "PostgreSQL did not start"
+                time.sleep(0.05)
+            yield f"postgresql+psycopg://planner@127.0.0.1:{port}/postgres"
+        finally:
+            server.terminate()
+            server.wait(30)

@@ -291,7 +291,10 @@ class Encrypted:
         self.socket.connect(endpoint)
 
     def is_answered(self, time_s: float) -> bool:
-        self.socket.send(Ping(t=1.0).encode())
+        try:
+            self.socket.send(Ping(t=1.0).encode(), zmq.NOBLOCK)
+        except zmq.Again:  # refused already, and ZMQ has given the connection up
+            return False
         answered = bool(self.socket.poll(round(1000 * time_s)))
         if answered:
             self.socket.recv()
