@@ -103,7 +103,7 @@ def _opened(root: Path, name: str) -> Iterator[Episode]:
     except ImportError as error:
         raise PlannerError(
             "invalid_request",
-            f"recordings cannot be read here ({error.name} is missing); install .[client]",
+            f"recordings cannot be read here ({error.name} is missing): pip install 'vjepa-planner[data]'",
         ) from error
     path, mark, number = name.partition("#")
     try:

@@ -31,7 +31,7 @@ def add_lora(predictor: ACPredictor, config: LoRAConfig) -> None:
         from peft import inject_adapter_in_model
     except ImportError as error:
         raise MissingDependencyError(
-            "the recipe's `lora` needs peft; pip install peft, or leave it out"
+            "the recipe's `lora` needs peft; pip install 'vjepa-planner[finetune]', or leave it out"
         ) from error
     inject_adapter_in_model(
         PeftLoraConfig(

@@ -79,7 +79,9 @@ def submit(
     try:
         import submitit
     except ImportError as error:
-        raise ConfigurationError("--slurm needs submitit; pip install submitit") from error
+        raise ConfigurationError(
+            "--slurm needs submitit; pip install 'vjepa-planner[train]'"
+        ) from error
     try:
         executor = submitit.AutoExecutor(
             folder=output / "slurm",

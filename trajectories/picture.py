@@ -33,7 +33,9 @@ def draw(episode: Episode, path: Path, columns: int = 8) -> Path:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise TrajectoryError("drawing needs matplotlib; install '.[data]'") from error
+        raise TrajectoryError(
+            "drawing needs matplotlib; pip install 'vjepa-planner[data]'"
+        ) from error
     rows = np.unique(np.linspace(0, len(episode) - 1, columns).round().astype(np.int64))
     sheets = [(view, stream.read(rows)) for view, stream in episode.cameras.items()]
     heights = [_WIDTH_IN / columns * s.shape[1] / s.shape[2] for _, s in sheets]

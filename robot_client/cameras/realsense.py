@@ -10,6 +10,9 @@ from robot_client.cameras.capturing import CapturingCamera
 from robot_client.cameras.settings import CameraSettings
 from robot_client.errors import CameraError
 
+#: pyrealsense2 brings everything along but this.
+USB_REMEDY = "sudo apt install libusb-1.0-0"
+
 _READ_TIMEOUT_MS = 1000
 _DEFAULT_SIZE, _DEFAULT_FPS = (640, 480), 30
 
@@ -34,10 +37,8 @@ class RealSenseCamera(CapturingCamera):
         except ModuleNotFoundError as error:
             text = f"{self.name} needs pyrealsense2: pip install 'vjepa-planner[realsense]'"
             raise CameraError(text) from error
-        except ImportError as error:  # it brings everything along but the system's libusb
-            text = (
-                f"{self.name}: pyrealsense2 does not load ({error}): sudo apt install libusb-1.0-0"
-            )
+        except ImportError as error:
+            text = f"{self.name}: pyrealsense2 does not load ({error}): {USB_REMEDY}"
             raise CameraError(text) from error
         settings = self._settings
         config = rs.config()

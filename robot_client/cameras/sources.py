@@ -1,16 +1,19 @@
 """From the text of `--camera` to a camera, and which cameras there are."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from robot_client.cameras.camera import Camera
 from robot_client.cameras.opencv import OpenCvCamera
-from robot_client.cameras.realsense import RealSenseCamera
+from robot_client.cameras.realsense import USB_REMEDY, RealSenseCamera
 from robot_client.cameras.settings import CameraSettings
 from robot_client.cameras.simulated import SimulatedCamera
 from robot_client.cameras.testcard import TestCard
 from robot_client.cameras.zed import ZedCamera
 from robot_client.errors import CameraError
+
+logger = logging.getLogger(__name__)
 
 SOURCES = (
     "device:0 (USB), a video file, rtsp://..., gst:PIPELINE, realsense[:SERIAL], zed[:SERIAL], "
@@ -72,7 +75,12 @@ def _usb(devices: Path) -> list[Found]:
 def _realsense() -> list[Found]:
     try:
         import pyrealsense2 as rs
-    except ImportError:
+    except ModuleNotFoundError:
+        return []
+    except ImportError as error:  # installed, and of no use as it is
+        logger.warning(
+            "no RealSense is listed: pyrealsense2 does not load (%s): %s", error, USB_REMEDY
+        )
         return []
     return [
         Found(

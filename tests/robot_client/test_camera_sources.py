@@ -1,5 +1,6 @@
 """Kinds of cameras: which one a text means, how each is set, and one that goes away and comes back."""
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -212,6 +213,24 @@ def test_a_realsense_without_the_systems_usb_library_says_what_to_install(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CameraError, match=r"libusb.*apt install libusb-1.0-0"):
         RealSenseCamera("", CameraSettings()).connect()
+
+
+def test_a_list_without_the_systems_usb_library_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = "raise ImportError('libusb-1.0.so.0: cannot open shared object file')"
+    (tmp_path / "pyrealsense2.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cli.main(["cameras"]) == 0
+    assert re.search(r"no RealSense.*libusb.*apt install libusb-1.0-0", caplog.text)
+
+
+def test_a_list_says_nothing_of_a_library_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyrealsense2", None)
+    assert cli.main(["cameras"]) == 0
+    assert caplog.text == ""
 
 
 def test_a_realsense_is_set_and_read(monkeypatch: pytest.MonkeyPatch) -> None:

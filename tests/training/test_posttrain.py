@@ -243,7 +243,7 @@ def test_an_eight_bit_optimiser_without_its_library_says_what_to_install(make_re
     config = make_recipe(
         optimiser=dict(kind="paged_adamw8bit", learning_rate=dict(kind="wsd", peak=1e-3))
     ).optimiser
-    with pytest.raises(MissingDependencyError, match="pip install bitsandbytes"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'vjepa-planner\[finetune\]'"):
         build_optimiser(torch.nn.Linear(4, 4), config)
 
 
