@@ -22,7 +22,7 @@ from training.plan import cost_of
 from training.posttrain_config import PosttrainConfig
 from training.pretrain_config import PretrainConfig
 
-_RECIPES: Final = Path("configs/training")
+_RECIPES: Final = Path(__file__).parents[1] / "configs" / "training"
 _HOUR_S: Final = 3600.0
 _ROW_PERIODS_S: Final = (1.06, 0.265, 1 / 15)
 _DROID_HOURS: Final = {"the 62 h of the paper": 62.0, "all 350 h": 350.0}
@@ -35,7 +35,7 @@ def add_cost_command(commands: Any) -> None:
     text = "print what recipes cost: arithmetic, GPU hours, memory, storage"
     parser: ArgumentParser = commands.add_parser("cost", help=text, description=text)
     parser.add_argument(
-        "recipes", nargs="*", type=Path, help=f"recipes (default: all in {_RECIPES}/)"
+        "recipes", nargs="*", type=Path, help="recipes (default: all in configs/training/)"
     )
     parser.add_argument(
         "--check", action="store_true", help="hold the model against small runs on this machine"
@@ -67,7 +67,7 @@ def recipe_costs(path: Path) -> dict[str, Cost]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds no recipe; see {_RECIPES}/")
+        raise ConfigurationError(f"{path} holds no recipe; see configs/training/")
     if "control_period_s" in content:
         recipe = load_recipe(path, PosttrainConfig)
         if recipe.encoder is None:

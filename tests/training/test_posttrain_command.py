@@ -127,6 +127,14 @@ def test_the_cost_of_recipes_is_printed(capsys):
     assert "| all 350 h | 0.265 s |" in printed
 
 
+def test_costs_are_printed_outside_the_repository_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["cost"]) == 0
+    printed = capsys.readouterr().out
+    assert "| droid_posttrain, cached |" in printed
+    assert "8-bit AdamW" in printed
+
+
 def test_real_recordings_are_learned_from_with_two_cameras(
     shared_dir, write_recipe, encoder_folder, tmp_path
 ):
