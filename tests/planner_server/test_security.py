@@ -260,7 +260,7 @@ def test_whoever_asks_too_often_is_refused_and_nobody_else() -> None:
 def test_rates_are_kept_at_both_doors(
     run_server: Any, make_settings: Settings, robots: Any
 ) -> None:
-    limits = {"requests_per_s": 10.0, "messages_per_s": 10.0}
+    limits = {"requests_per_s": 1.0, "messages_per_s": 1.0}  # slower than any machine that is busy
     with run_server(make_settings(**limits)) as address:
         with address.http() as http:
             answers = [http.get("/v1/model") for _ in range(60)]

@@ -310,3 +310,19 @@ def test_the_port_is_free_after_the_server(
         endpoint = address.zmq
     with run_server(make_settings(zmq_endpoint=endpoint)) as address:
         assert address.zmq == endpoint
+
+
+def test_a_bug_in_the_server_is_answered_and_the_next_message_too(
+    server: Any, robots: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("a secret of the inside")
+
+    robot = robots(server.zmq)
+    with monkeypatch.context() as broken:
+        broken.setattr("planner_server.dialogue.Dialogue._welcome", fail)
+        answer = robot.ask(Hello(protocol=1, client="test"))
+    assert isinstance(answer, ErrorReply)
+    assert answer.code == "planner_failed"
+    assert "secret" not in answer.message
+    robot.greet()
