@@ -41,7 +41,7 @@ def test_a_taken_endpoint_is_refused_with_the_remedy():
     first.close(linger=0)
 
 
-def test_a_camera_without_opengl_does_not_begin_and_says_why(monkeypatch, caplog):
+def test_a_camera_without_opengl_does_not_begin_and_says_why(monkeypatch, caplog, wait_until_free):
     def unusable():
         raise RenderingError("OpenGL is unusable")
 
@@ -51,4 +51,4 @@ def test_a_camera_without_opengl_does_not_begin_and_says_why(monkeypatch, caplog
         stream.start()
     stream.stop()
     assert "the camera has stopped" in caplog.text
-    bind(zmq.PUB, stream.endpoint).close(linger=0)  # it is free again
+    wait_until_free(stream.endpoint)
