@@ -142,6 +142,21 @@ def test_visible_tokens_are_predicted_too_when_asked(recipe):
     torch.testing.assert_close(values["hidden_loss"], plain)
 
 
+def test_visible_tokens_weigh_alike_when_distance_shall_not_count(recipe):
+    alike = recipe(context_loss=dict(weight=0.5, by_distance=False))
+    network = network_of(alike)
+    batch = ClipSource(alike)(0, 0)
+    whole = []
+    distance = network._distance
+    network._distance = lambda *tokens: (whole.append(distance(*tokens)), whole[-1])[1]
+    loss, values = network(batch)
+    visible = torch.stack([per_token.mean() for per_token in whole[1::2]]).mean()
+    torch.testing.assert_close(values["visible_loss"], visible)
+    torch.testing.assert_close(loss, values["hidden_loss"] + 0.5 * visible)
+    _, nearest = network_of(recipe(context_loss=dict(weight=0.5)))(batch)
+    assert nearest["visible_loss"] < values["visible_loss"]
+
+
 def test_visible_tokens_near_hidden_ones_weigh_most():
     # One row of four tokens per tubelet; token 3 of the first tubelet is hidden.
     keep = torch.tensor([[0, 1, 2, 7]])
