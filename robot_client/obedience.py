@@ -96,10 +96,12 @@ class Obedience:
 
         Another session, or a server that lost its last records, counts its orders from the beginning:
         an order taken for an old one would be acknowledged without being obeyed. Whoever has read
-        "stopping" still waits for the end of that, and the server does not repeat what was acknowledged.
+        "stopping" still waits for the end of that, and the server does not repeat what was acknowledged;
+        where it says another state, it may give that order's number to its next one.
         """
         self._newest, self._last = -1, None
-        if self._under_way is not None and self._under_way.order.session != session:
+        order = self._under_way and self._under_way.order
+        if order and (order.session != session or _STATES[order.TYPE] != state):
             self._under_way = None
         if state == "running" and self.state == "paused":
             # A server that crashed may have lost the pause; a resume that was missed is repeated.

@@ -136,6 +136,28 @@ def test_rest_is_reported_even_where_the_connection_was_renewed_while_the_arm_br
     assert reports(stand_in, 3)[1:] == [(1, "standing"), (2, "free")]
 
 
+def test_rest_after_an_order_that_the_server_has_lost_is_not_reported_as_obeying_its_next(
+    stand_in: Any,
+) -> None:
+    arm = Heavy(braking_s=1.0)
+
+    def renew() -> None:
+        assert reports(stand_in, 1) == [(1, "stopping")]
+        stand_in.push(stand_in.welcome("s1"))  # running: it knows of no order
+        while arm.is_moving():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        stand_in.push(Resume("s1", 1))
+
+    after_first(stand_in, Pause("s1", 1), 0.3 * PERIOD_S)
+    renewal = threading.Timer(0.4 * PERIOD_S, renew)
+    renewal.start()
+    end, _ = run(stand_in, arm)
+    renewal.join()
+    assert end.is_complete
+    assert reports(stand_in, 2) == [(1, "stopping"), (1, "free")]
+
+
 def test_an_arm_that_never_comes_to_rest_is_not_called_standing(stand_in: Any) -> None:
     after_first(stand_in, Stop("s1", 5), 0.3 * PERIOD_S)
     end, _ = run(stand_in, Heavy(braking_s=60.0))
