@@ -40,7 +40,7 @@ def open_database(url: str) -> Engine:
         StartupError: Nobody answers there, or the schema cannot be brought up to date.
     """
     try:
-        engine = _engine(url)
+        engine = _checked_engine(url)
         migrate(engine)
     except (SQLAlchemyError, ImportError, OSError) as error:
         raise StartupError(
@@ -51,18 +51,13 @@ def open_database(url: str) -> Engine:
             f"the database {_without_secrets(url)} belongs to another version of the server ({error}); start that "
             "one, or give this one a database of its own: PLANNER_DATA_DIR or PLANNER_DATABASE_URL"
         ) from error
-    except ValueError:  # its text may quote a part of the password
-        raise StartupError(
-            f"the database {_without_secrets(url)} cannot be used: its port is no number; in a password, @ and : are "
-            f"written %40 and %3A. {_REMEDY}"
-        ) from None
     return engine
 
 
 def migrate(engine: Engine) -> None:
     """Apply the migrations that are missing; replicas that start together take turns."""
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -78,6 +73,16 @@ def is_shared(engine: Engine) -> bool:
 def is_memory(engine: Engine) -> bool:
     """Whether nothing outlives the process."""
     return str(engine.url) == MEMORY_URL
+
+
+def _checked_engine(url: str) -> Engine:
+    try:
+        return _engine(url)
+    except ValueError:  # its text may quote a part of the password
+        raise StartupError(
+            f"the database {_without_secrets(url)} cannot be used: its port is no number; in a password, @ and : are "
+            f"written %40 and %3A. {_REMEDY}"
+        ) from None
 
 
 def _engine(url: str) -> Engine:
@@ -112,5 +117,7 @@ def _without_secrets(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         return "..."  # where a password might be, nobody can tell
-    _, at, place = rest.rpartition("@")
+    before, at, place = rest.rpartition("@")
+    if "?" in before:  # the @ may be one of a password among the options
+        return f"{scheme}://..."
     return f"{scheme}://{'...@' if at else ''}{place.partition('?')[0]}"
