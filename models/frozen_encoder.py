@@ -28,7 +28,7 @@ def load_frozen_encoder(source: str, grid_size: tuple[int, int]) -> Encoder:
             encoders, the others bring their own.
 
     Raises:
-        CheckpointNotFoundError: There is nothing at `source`.
+        CheckpointNotFoundError: There is nothing at `source`, or no way to it.
         CorruptCheckpointError: The weights cannot be read, or hold no encoder.
         ConfigurationError: timm does not know the architecture, it makes no patch tokens, or the weights are not its
             own; or the configuration of a checkpoint cannot be read.
@@ -44,9 +44,14 @@ def load_frozen_encoder(source: str, grid_size: tuple[int, int]) -> Encoder:
 
 
 def _from_timm(name: str, grid_size: tuple[int, int], file: Path | None) -> TimmEncoder:
-    config = timm_config_for_grid(name, grid_size)
-    if file is None:
-        return frozen(TimmEncoder(config, pretrained=True))
+    try:
+        config = timm_config_for_grid(name, grid_size)
+        if file is None:
+            return frozen(TimmEncoder(config, pretrained=True))
+    except OSError as error:  # what the network, the hub and its cache raise
+        raise CheckpointNotFoundError(
+            f"timm cannot fetch {name!r} ({error}); give a file of its weights: timm:{name}=FILE"
+        ) from error
     if not file.is_file():
         raise CheckpointNotFoundError(f"{file} does not exist; give a safetensors file of {name}")
     try:

@@ -142,7 +142,8 @@ class PosttrainConfig(TrainingRecipe):
 
     name: str = Field(min_length=1, description="Name of the resulting world model.")
     encoder_from: str | None = Field(
-        default=None, description="Weights of the frozen encoder: any source that `models` loads."
+        default=None,
+        description="Weights of the frozen encoder: any source that `models` loads, or timm:NAME.",
     )
     start_from: str | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -78,3 +79,12 @@ def test_what_timm_cannot_load_says_why(weights_file: Path, tmp_path: Path) -> N
         load_frozen_encoder(f"timm:vit_tiny_patch16_224={weights_file}", GRID)
     with pytest.raises(ConfigurationError, match="choose a vision transformer"):
         load_frozen_encoder("timm:resnet18", GRID)
+
+
+def test_weights_of_timm_that_cannot_be_fetched_are_asked_for_as_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointNotFoundError, match=r"timm:test_vit\.r160_in1k=FILE"):
+        load_frozen_encoder("timm:test_vit.r160_in1k", GRID)
