@@ -191,6 +191,8 @@ def served(
         max_step[_GRIPPER] = 0.0
     elif gripper != "planned":
         raise StartupError(f"gripper is {gripper!r}; choose held or planned")
+    if context < 1:
+        raise StartupError(f"context is {context}; condition on 1 frame or more")
     chosen = _options(settings, name, options)
     return PlannerPolicy(
         loaded,

@@ -83,6 +83,7 @@ def test_a_policy_says_what_it_is_and_what_it_thought(policy):
         ({"planner": "magic"}, "magic"),
         ({"planner": "icem", "wheels": 4}, "wheels"),
         ({"gripper": "loose"}, "held or planned"),
+        ({"context": 0}, "1 frame or more"),
         ({"model": "no/such/folder"}, "no/such/folder"),
     ],
 )
