@@ -111,9 +111,9 @@ def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, 
 
 def _nested(annotation: Any) -> list[type[BaseModel]]:
     """Return the models inside an annotation, through unions and containers."""
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _nested(argument)]
+    if arguments := get_args(annotation):  # Python 3.10 takes list[int] for a class
+        return [model for argument in arguments for model in _nested(argument)]
+    return [annotation] if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else []
 
 
 def _attributes(model: type[BaseModel]) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _attributes(model: type[BaseModel]) -> dict[str, str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "-"
-    value = field.get_default(call_default_factory=True)
+    value = field.get_default(call_default_factory=True, validated_data={})
     text = str(value) if not isinstance(value, BaseModel) else ""
     return f"`{_cell(text.replace(f'{Path.cwd()}/', ''))}`" if text else ""
 

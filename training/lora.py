@@ -31,7 +31,8 @@ def add_lora(predictor: ACPredictor, config: LoRAConfig) -> None:
         from peft import inject_adapter_in_model
     except ImportError as error:
         raise MissingDependencyError(
-            "the recipe's `lora` needs peft; pip install 'vjepa-planner[finetune]', or leave it out"
+            f"the recipe's `lora` needs peft ({error}); pip install 'vjepa-planner[finetune]', or "
+            "leave it out"
         ) from error
     inject_adapter_in_model(
         PeftLoraConfig(

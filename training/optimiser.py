@@ -47,8 +47,8 @@ def _eight_bit(kind: OptimiserKind) -> Callable[..., torch.optim.Optimizer]:
         from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
     except ImportError as error:
         raise MissingDependencyError(
-            f"optimiser.kind {kind!r} needs bitsandbytes; pip install 'vjepa-planner[finetune]', or use "
-            "adamw"
+            f"optimiser.kind {kind!r} needs bitsandbytes ({error}); pip install "
+            "'vjepa-planner[finetune]', or use adamw"
         ) from error
     return AdamW8bit if kind == "adamw8bit" else PagedAdamW8bit
 

@@ -61,7 +61,8 @@ def test_a_device_without_a_number_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["realsense", "zed", "rtsp://127.0.0.1:9/none", "gst:nonsense"])
 def test_a_camera_that_cannot_be_opened_says_what_to_do(text: str) -> None:
-    with pytest.raises(CameraError, match=r"pip install|SDK|ffplay|gst-launch"):
+    remedy = r"pip install|apt install|robot-client cameras|SDK|ffplay|gst-launch"
+    with pytest.raises(CameraError, match=remedy):
         sources.open_source(text, SETTINGS).connect()
 
 
