@@ -1,6 +1,7 @@
 """What is done again and again goes on after a failure; what others did to a session undoes no order given here."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -102,9 +103,16 @@ def test_an_order_given_while_another_replicas_change_is_read_is_not_undone(
         service = parts.service
         session, _ = service.create_session(PlanOptions(), EVERYBODY)
         seen = stored(session)
+        loop, is_given = asyncio.get_running_loop(), threading.Event()
+
+        def give() -> None:
+            if not is_given.is_set():  # the house is kept meanwhile, and reads as well
+                service.orders.give(session, STOPPED, "a person in the cell", "test")
+                is_given.set()
 
         def read(session_id: str, idle_s: float) -> StoredSession:
-            service.orders.give(session, STOPPED, "a person in the cell", "test")
+            loop.call_soon_threadsafe(give)
+            assert is_given.wait(20)
             return seen
 
         monkeypatch.setattr(service.archive, "is_shared", True)
