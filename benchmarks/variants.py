@@ -69,7 +69,11 @@ def efficientnet_lite0_tokens(*, pretrained: bool = False, **_: Any) -> Photogra
 
 
 def on_photographs(**options: Any) -> PlannerPolicy:
-    """Return the policy of a model with these features; options as for `planner_server.policy.served`."""
+    """Return the policy of a model with these features, which timm knows once this module is imported.
+
+    Args:
+        options: As for `planner_server.policy.served`.
+    """
     return served(**options)
 
 
@@ -103,7 +107,9 @@ def pyramid(levels: int = 3, finest: int = 0, **options: Any) -> PlannerPolicy:
         options: As for `planner_server.policy.served`.
     """
     PyramidEnergy.levels, PyramidEnergy.finest = levels, finest
-    vars(batch)["Energy"] = PyramidEnergy
+    vars(batch)["Energy"] = (
+        PyramidEnergy  # a search makes its own, of the class that is named there
+    )
     return served(**options)
 
 

@@ -113,9 +113,10 @@ def timm_config_for_grid(timm_model: str, grid_size: tuple[int, int]) -> TimmEnc
         MissingDependencyError: timm is not installed.
         ConfigurationError: timm does not know it, or it makes no patch tokens.
     """
-    patches = getattr(_create(timm_model), "patch_embed", None)
+    network = _create(timm_model)
+    patches = getattr(network, "patch_embed", None)
     side = 1 if patches is None else patches.patch_size[0]
-    return timm_config(timm_model, (side * grid_size[0], side * grid_size[1]))
+    return describe(network, timm_model, (side * grid_size[0], side * grid_size[1]))
 
 
 def timm_config(timm_model: str, img_size: tuple[int, int]) -> TimmEncoderConfig:
@@ -174,7 +175,7 @@ def _create(
             )
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise ConfigurationError(
-            f"timm cannot build {timm_model!r} for frames of {img_size or 'its own'} px ({error}); "
+            f"timm cannot build {timm_model!r} for frames of {img_size or 'their usual size'} [px] ({error}); "
             "choose a vision transformer of timm.list_models(), and weights that are its own"
         ) from error
     return network

@@ -1,7 +1,6 @@
 """From requests to plans without a thread between: refusals by their cause, what is remembered, goals with a pose."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from planner_server.plan_request import Planned, PlanRequest
 from planner_server.planning import Budget, Plan, PlanningError, PlanningProblem
 from planner_server.planning.errors import NonFiniteEnergyError
 from planner_server.served_model import ServedModel, load_served_model
+from tests.planner_server.plan_requests import plan_request
 
 
 class Fails:
@@ -59,21 +59,8 @@ def request_for(
 ) -> Callable[..., PlanRequest]:
     def make(goal: bytes = goal_png, rules: GoalRules | None = None, **changes: Any) -> PlanRequest:
         image = GoalImage(digest_of(np.frombuffer(goal, np.uint8)[None]), 48, 48, "image/png", goal)
-        fields: dict[str, Any] = {
-            "read_frame": lambda: frame,
-            "state": np.array(pose),
-            "goal": SubGoal((image,), rules or GoalRules()),
-            "options": PlanOptions(),
-            "planner_name": "it",
-            "max_step": (0.15,) * 3 + (0.0,) * 3 + (1.0,),
-            "horizon": 1,
-            "seed": 0,
-            "received_s": time.monotonic(),
-            "patience_ms": 10_000.0,
-            "is_limited": False,
-            "name": "test",
-        }
-        return PlanRequest(**(fields | changes))
+        goal_of = SubGoal((image,), rules or GoalRules())
+        return plan_request(frame, pose, goal_of, "it", **changes)
 
     return make
 

@@ -20,6 +20,7 @@ from planner_server.planning import Budget, Plan, Planner, PlanningProblem, Worl
 from planner_server.served_model import ServedModel, load_served_model
 from planner_server.settings import Settings
 from planner_server.worker import PlanningWorker, WorkerOptions
+from tests.planner_server.plan_requests import plan_request
 
 QUICK = {"icem": {"uniform_candidates": 8, "cloud_elites": ()}}
 Make = Callable[..., PlanRequest]
@@ -129,21 +130,7 @@ def request_for(worker: PlanningWorker, frame: Any, goal_png: bytes, pose: list[
     goal = SubGoal((GoalImage(digest, 48, 48, "image/png", goal_png),))
 
     def make(planner: str = "fast", **changes: Any) -> PlanRequest:
-        fields: dict[str, Any] = {
-            "read_frame": lambda: frame,
-            "state": np.array(pose),
-            "goal": goal,
-            "options": PlanOptions(),
-            "planner_name": planner,
-            "max_step": (0.15,) * 3 + (0.0,) * 3 + (1.0,),
-            "horizon": 1,
-            "seed": 0,
-            "received_s": time.monotonic(),
-            "patience_ms": 10_000.0,
-            "is_limited": False,
-            "name": "test",
-        }
-        return PlanRequest(**(fields | changes))
+        return plan_request(frame, pose, goal, planner, **changes)
 
     return make
 
