@@ -1,7 +1,6 @@
 """Fixtures that several packages' tests share."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,3 @@ def shared_dir() -> Path:
     if not (path / "golden" / "index.json").is_file():
         pytest.skip(f"no reference data in {path}; set PLANNER_SHARED to where it lies")
     return path
-
-
-@pytest.fixture(autouse=True)
-def _an_ordinary_thread() -> Iterator[None]:
-    """Give the thread of the tests its ordinary priority back.
-
-    libfranka makes the thread that moves an arm a real-time one, where it may. Whatever a later test starts from it,
-    such as a browser, would be real-time too, and one busy loop in there would leave no time to anything else.
-    """
-    yield
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

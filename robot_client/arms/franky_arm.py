@@ -21,6 +21,7 @@ from robot_client.arms.frames import end_effector_matrix, flange_pose, without_j
 from robot_client.arms.franky_settings import FrankySettings
 from robot_client.arms.gripper import FRANKY_ERRORS, GripperThread
 from robot_client.arms.hand import Hand, Intent
+from robot_client.arms.priority import Priority, restored
 from robot_client.errors import ArmError, ReflexError
 from trajectories import poses
 
@@ -49,6 +50,7 @@ class FrankyArm:
         self._settings = settings
         self._gripper = hand or GripperThread(host, settings.gripper)
         self._robot: franky.Robot | None = None
+        self._motion_priority = Priority.present()
         self._reading = threading.Lock()  # the film reads the state beside the loop
         self._joints_before: tuple[npt.NDArray[np.float64], float] | None = None
         self._was_moving = True
@@ -68,11 +70,13 @@ class FrankyArm:
             else franky.RealtimeConfig.Ignore
         )
         try:
-            self._robot = franky.Robot(
-                self._host,
-                relative_dynamics_factor=self._settings.dynamics_factor,
-                realtime_config=realtime,
-            )
+            with restored():
+                self._robot = franky.Robot(
+                    self._host,
+                    relative_dynamics_factor=self._settings.dynamics_factor,
+                    realtime_config=realtime,
+                )
+                self._motion_priority = Priority.present()
             self._prepare(self._robot)
             self._euler_before = None
         except FRANKY_ERRORS as error:
@@ -269,7 +273,9 @@ class FrankyArm:
         robot = self._connected()
         self._joints_before, self._was_moving = None, True
         try:
-            robot.move(motion, asynchronous=True)
+            with restored():
+                self._motion_priority.take()  # franky's motion thread inherits it
+                robot.move(motion, asynchronous=True)
         except franky.ControlException as error:
             raise ReflexError(f"the arm at {self._host} stopped itself: {error}.") from error
         except FRANKY_ERRORS as error:

@@ -1,7 +1,9 @@
 """The Franka driver against the simulated robot's real protocol, in a process of its own."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from robot_client.arms.franky_arm import FrankyArm, FrankySettings
 from robot_client.arms.gripper import GripperThread
+from robot_client.arms.priority import Priority, restored
 from robot_client.errors import ArmError
 from trajectories import poses
 
@@ -127,6 +130,28 @@ def test_commands_return_long_before_the_motion_ends(arm: FrankyArm) -> None:
         assert time.monotonic() - started < 3.0
     assert np.linalg.norm(arm.state().pose[:3] - target[:3]) > 0.01  # the hold cut it short
     wait_for_gripper(arm)
+
+
+def threads() -> set[int]:
+    """This process's threads, franky's too."""
+    return {int(thread.name) for thread in Path("/proc/self/task").iterdir()}
+
+
+def test_of_all_threads_only_the_motion_s_own_is_real_time(arm: FrankyArm) -> None:
+    ordinary = Priority.present()
+    try:
+        with restored():
+            Priority(os.SCHED_FIFO, 99).take()
+    except PermissionError:
+        pytest.skip("needs the right to real-time priority (ulimit -r 99)")
+    arm.stop()
+    others = threads()
+    target = arm.state().pose
+    target[0] += 0.05
+    arm.move_to(target, 5.0)
+    assert [os.sched_getscheduler(thread) for thread in threads() - others] == [os.SCHED_FIFO]
+    assert Priority.present() == ordinary
+    assert {os.sched_getscheduler(thread) for thread in others} == {os.SCHED_OTHER}
 
 
 def wait_for_gripper(arm: FrankyArm) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import zmq
 
+from robot_client.arms.priority import restored
 from robot_client.cameras.simulated import decode_frame
 from robot_client.errors import RunError
 from robot_client.supervisor import Supervisor
@@ -62,7 +63,8 @@ def live():
 
 @pytest.fixture(scope="module")
 def robot(live):
-    arm = franky.Robot(HOST, realtime_config=franky.RealtimeConfig.Ignore)
+    with restored():
+        arm = franky.Robot(HOST, realtime_config=franky.RealtimeConfig.Ignore)
     arm.relative_dynamics_factor = 0.3
     return arm
 
