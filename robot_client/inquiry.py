@@ -41,7 +41,8 @@ class Inquiry:
 
     Attributes:
         link: Open.
-        period_s: The model's control period.
+        model: Name of the world model that the run began with.
+        period_s: Its control period.
         max_age_s: An observation older than this is given up.
         max_missed: Periods in a row without a usable plan that end the run.
         restart_timeout_s: How long a server that has announced its restart is waited for.
@@ -52,6 +53,7 @@ class Inquiry:
     """
 
     link: ServerLink
+    model: str
     period_s: float
     max_age_s: float
     max_missed: int
@@ -106,7 +108,7 @@ class Inquiry:
                     f"the session is {client.orders.state} since the question was asked"
                 )
             if isinstance(self._answer, Act):
-                self._check_period()  # a connection may have been renewed since the question
+                self._check_model()  # a connection may have been renewed since the question
                 self._pending = None
                 return self._answer
             if self._answer is not None:
@@ -222,16 +224,16 @@ class Inquiry:
                 raise PatienceLostError(f"the server refused: {error}") from error
             logger.warning("%s", error)
             return
-        self._check_period()
+        self._check_model()
         self._pending = None
         self.on_event(Event("reconnected", f"the connection is back, session {session}"))
         raise NoPlanError("the connection was lost and is back")
 
-    def _check_period(self) -> None:
-        """Refuse a server that serves something else since it is back."""
-        period_s = self.link.client.control_period_s
-        if period_s != self.period_s:
+    def _check_model(self) -> None:
+        """Refuse a server that serves something else since it is back: energies and actions would mean other things."""
+        client = self.link.client
+        if (client.model, client.control_period_s) != (self.model, self.period_s):
             raise PatienceLostError(
-                f"the server came back with a control period of {period_s:g} s instead of "
-                f"{self.period_s:g} s; start the run again for the model it serves now"
+                f"the server came back with {client.model}, control period {client.control_period_s:g} s, "
+                f"instead of {self.model}, {self.period_s:g} s; start the run again for what it serves now"
             )

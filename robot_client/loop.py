@@ -129,6 +129,7 @@ class ControlLoop:
         client, limits = self.link.client, self.task.safety
         self._inquiry = Inquiry(
             link=self.link,
+            model=client.model,
             period_s=client.control_period_s,
             max_age_s=limits.max_observation_age_s,
             max_missed=self.task.stop_after_missed,

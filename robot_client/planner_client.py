@@ -168,6 +168,11 @@ class PlannerClient:
         return self._welcomed().session
 
     @property
+    def model(self) -> str:
+        """Name of the server's world model."""
+        return self._welcomed().model
+
+    @property
     def control_period_s(self) -> float:
         """The model's control period [s]."""
         return self._welcomed().control_period_s

@@ -66,7 +66,7 @@ class StandIn:
         self.known_sessions: set[str] = set()
         self.is_refusing_goals = False
         self.step = np.array([0.02, 0, 0, 0, 0, 0, 0], np.float64)
-        self.control_period_s = PERIOD_S
+        self.model, self.control_period_s = "none", PERIOD_S
         self.state = "running"
         self.card: dict[str, Any] | None = None
         self.acks: list[int] = []
@@ -169,7 +169,7 @@ class StandIn:
             protocol=1,
             server="stand-in",
             session=session,
-            model="none",
+            model=self.model,
             frame_size=(8, 8),
             control_period_s=self.control_period_s,
             action_limits=ActionLimits(0.15, 0.0, 1.0),

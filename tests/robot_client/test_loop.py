@@ -276,16 +276,25 @@ def test_a_server_that_forgot_the_greeting_is_greeted_again(stand_in: Any) -> No
     assert [hello.session for hello in stand_in.hellos] == ["s1", "s1"]
 
 
-def test_a_server_that_returns_with_another_control_period_is_not_followed(stand_in: Any) -> None:
+@pytest.mark.parametrize(
+    ("served", "value", "told"),
+    [
+        ("control_period_s", 2 * PERIOD_S, "none, control period 0.4 s"),
+        ("model", "finetuned", "finetuned, control period 0.2 s"),
+    ],
+)
+def test_a_server_that_returns_with_another_model_is_not_followed(
+    stand_in: Any, served: str, value: object, told: str
+) -> None:
     def change(observe: Observe, send: Send) -> None:
-        stand_in.control_period_s = 2 * PERIOD_S
+        setattr(stand_in, served, value)
         send(ErrorReply("unknown_session", "restarted", observe.seq).encode())
 
     stand_in.on_observe = change
     arm = WatchedArm()
     end, _ = run(stand_in, arm)
     assert not end.is_complete
-    assert "control period of 0.4 s" in end.reason
+    assert told in end.reason
     assert arm.names() == ["hold", "stop"]
 
 
@@ -301,7 +310,7 @@ def test_a_plan_of_a_server_that_was_replaced_since_the_question_is_not_followed
     arm = WatchedArm()
     end, _ = run(stand_in, arm)
     assert not end.is_complete
-    assert "control period of 0.4 s" in end.reason
+    assert "control period 0.4 s" in end.reason
     assert arm.names() == ["stop"]
 
 
