@@ -17,7 +17,6 @@ room again further ones are written.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -37,6 +36,7 @@ from robot_client.supervisor import Truth
 from robot_client.tasks import Task
 from trajectories import poses
 from trajectories.json_lines import JsonLines
+from trajectories.storage import write_whole
 
 Frame = npt.NDArray[np.uint8]
 
@@ -212,13 +212,8 @@ def signals_of(record: StepRecord | None) -> dict[str, Any]:
 
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file so that readers see the old one or the new one, never half of it."""
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    text = json.dumps(values, indent=2) + "\n"
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def write_png(path: Path, frame: Frame) -> None:

@@ -15,6 +15,7 @@ from simulation.evaluation.jobs import Job, Kind, Record
 from simulation.evaluation.machine import processors
 from simulation.evaluation.runs import Finished, Origins
 from simulation.evaluation.summary import Row, as_json, from_json, summarise
+from trajectories.storage import write_whole
 
 _EPISODE_DIGITS = 4
 
@@ -63,10 +64,7 @@ def write(finished: Finished, command: str, elapsed_s: float, path: Path) -> Res
         "rows": [as_json(row) for row in summarise(finished.records)],
         "episodes": [_brief(record) for record in finished.records],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(_dump(document))
-    draft.replace(path)
+    write_whole(path, lambda draft: draft.write_text(_dump(document)))
     return read(path)
 
 

@@ -23,6 +23,7 @@ from simulation.errors import OutputExistsError
 from simulation.evaluation.jobs import Job, Record, load, run_job, save
 from simulation.evaluation.methods import Method
 from simulation.evaluation.policy_process import PolicyProcess
+from trajectories.storage import write_whole
 
 NOTE = "evaluation.json"
 VERSION = 1  # raised whenever the same job would give another episode
@@ -113,10 +114,8 @@ def claim(output: Path, methods: Mapping[str, Method]) -> Origins:
         if name in found:
             _compare(output, name, origin, found[name])
         found[name] = origin
-    output.mkdir(parents=True, exist_ok=True)
-    draft = note.with_suffix(".draft")
-    draft.write_text(json.dumps({"version": VERSION, "methods": found}, indent=1))
-    draft.replace(note)
+    text = json.dumps({"version": VERSION, "methods": found}, indent=1)
+    write_whole(note, lambda draft: draft.write_text(text))
     return {name: found[name] for name in methods}
 
 

@@ -1,5 +1,6 @@
 """A stand-in planner server with real sockets, and Hypothesis without its clock."""
 
+import contextlib
 import json
 import queue
 import select
@@ -43,6 +44,17 @@ TASK = Task(
 )
 
 
+def bind_when_free(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+    """ZMQ frees the port of a closed socket in a thread of its own, a moment later."""
+    deadline = time.monotonic() + 5.0
+    while time.monotonic() < deadline:
+        with contextlib.suppress(zmq.ZMQError):
+            socket.bind(endpoint)
+            return
+        time.sleep(0.02)
+    socket.bind(endpoint)
+
+
 class StandIn:
     """A ROUTER and an HTTP server that answer as scripted.
 
@@ -57,7 +69,7 @@ class StandIn:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(f"tcp://{host}:{zmq_port or '*'}")
+        bind_when_free(self._socket, f"tcp://{host}:{zmq_port or '*'}")
         self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         self.on_observe: Callable[[Observe, Callable[[bytes], None]], None] = self.answer
         self.observed: list[Observe] = []

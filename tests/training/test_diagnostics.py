@@ -263,15 +263,21 @@ def test_runs_are_simulated_once_and_only_into_a_folder_of_their_own(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("page", "said"), [(None, "cannot be read"), ("# Card\n", "add both lines"), (END, "add both")]
+    ("page", "said"),
+    [
+        (None, "cannot be read"),
+        (b"\xff\xfe#", "cannot be read"),
+        (b"# Card\n", "add both lines"),
+        (END.encode(), "add both"),
+    ],
 )
 def test_a_page_without_marks_is_left_as_it_is(page, said, tmp_path):
     path = tmp_path / "card.md"
     if page is not None:
-        path.write_text(page)
+        path.write_bytes(page)
     with pytest.raises(ConfigurationError, match=said):
         write_docs(None, path)
-    assert page is None or path.read_text() == page
+    assert page is None or path.read_bytes() == page
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def write_docs(card: ReportCard, path: Path) -> None:
     """
     try:
         page = path.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}); name a page") from error
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)

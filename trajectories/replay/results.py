@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from trajectories.replay.errors import ReplayError
+from trajectories.storage import write_whole
 
 PLAN = "plan"
 
@@ -216,9 +217,8 @@ class ReplayResult(_Value):
 
 def write_json(path: Path, result: ReplayResult) -> None:
     """Write a result, replacing an older file as a whole."""
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    text = result.model_dump_json(indent=1) + "\n"
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> ReplayResult:
@@ -251,9 +251,8 @@ def write_parquet(path: Path, steps: Sequence[StepResult]) -> bool:
         from pyarrow.parquet import write_table
     except ImportError:
         return False
-    draft = path.with_name(path.name + ".draft")
-    write_table(Table.from_pylist(flat_rows(steps)), draft)
-    draft.replace(path)
+    table = Table.from_pylist(flat_rows(steps))
+    write_whole(path, lambda draft: write_table(table, draft))
     return True
 
 
