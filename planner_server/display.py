@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from torch import Tensor
@@ -37,8 +39,9 @@ def display_of(
 def _cloud(candidates: Candidates) -> Cloud:
     """Return a sample of at most 64: half of it the best, half of it spread over the rest."""
     order = np.argsort(candidates.energies, kind="stable")
-    best, rest = order[: _SHOWN_CANDIDATES // 2], order[_SHOWN_CANDIDATES // 2 :]
-    shown = np.concatenate([best, rest[:: max(1, len(rest) // (_SHOWN_CANDIDATES // 2))]])
+    half = _SHOWN_CANDIDATES // 2
+    best, rest = order[:half], order[half:]
+    shown = np.concatenate([best, rest[:: max(1, math.ceil(len(rest) / half))]])
     shown = shown[np.isfinite(candidates.energies[shown])]
     return Cloud(candidates.actions[shown, 0].tolist(), candidates.energies[shown].tolist())
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from planner_server.goals import MAX_IMAGES_PER_GOAL, GoalRules
 from planner_server.options import EnergyOptions, PlanOptions
+from robot_client.fields import MAX_COMMITTED
 from robot_client.protocol import MAX_GOALS
 
 EXAMPLE_STATE = [0.58, -0.002, 0.2476, -3.067, 0.031, -1.913, 0.0]
@@ -82,7 +83,9 @@ class ObservationJson(BaseModel):
         default=None, ge=0, lt=MAX_GOALS, description="null: the sub-goal under way."
     )
     committed: list[_State] | None = Field(
-        default=None, max_length=4, description="Actions under way, that the plan begins after."
+        default=None,
+        max_length=MAX_COMMITTED,
+        description="Actions under way, that the plan begins after.",
     )
 
 

@@ -18,6 +18,7 @@ from robot_client.errors import ProtocolError
 
 POSE_DIM = 7
 MAX_HORIZON = 64
+MAX_COMMITTED = 4
 MAX_SEQ = 2**63 - 1
 
 Frame: TypeAlias = npt.NDArray[np.uint8] | EncodedImage
@@ -100,13 +101,15 @@ def sequence(inner: Check, min_length: int, max_length: int) -> Check:
     return check
 
 
-def _rows(name: str, value: Any, *, dimensions: int, code: str) -> States:
+def _rows(
+    name: str, value: Any, *, dimensions: int, code: str, max_rows: int = MAX_HORIZON
+) -> States:
     """Finite float64 [..., 7]; the array itself, never a list, so that one form exists."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fi":
         raise refuse(name, value, "an array of numbers", code)
     is_shaped = value.ndim == dimensions and value.shape[-1] == POSE_DIM
-    if not is_shaped or not 1 <= value.shape[0] <= MAX_HORIZON:
-        shape = "[7]" if dimensions == 1 else f"[1..{MAX_HORIZON}, 7]"
+    if not is_shaped or not 1 <= value.shape[0] <= max_rows:
+        shape = "[7]" if dimensions == 1 else f"[1..{max_rows}, 7]"
         raise refuse(name, value.shape, f"shape {shape} is expected", code)
     if not np.isfinite(value).all():
         raise refuse(name, value, "every number must be finite", code)
@@ -116,6 +119,11 @@ def _rows(name: str, value: Any, *, dimensions: int, code: str) -> States:
 def states(name: str, value: Any) -> States:
     """Rows of actions or states: finite float64 [1..MAX_HORIZON, 7]."""
     return _rows(name, value, dimensions=2, code="malformed_message")
+
+
+def committed(name: str, value: Any) -> States:
+    """Actions under way: finite float64 [1..MAX_COMMITTED, 7]."""
+    return _rows(name, value, dimensions=2, code="malformed_message", max_rows=MAX_COMMITTED)
 
 
 def state(name: str, value: Any) -> States:

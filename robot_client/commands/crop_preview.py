@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     equipment.add_camera(parser)
     add = parser.add_argument
     add("--http", default=DEFAULT_URL, help="planner server to ask for the model (%(default)s)")
+    add("--token", help="the server's PLANNER_TOKEN, where it has one")
     add("--size", type=int, help="side the model sees [px]; default: ask the server")
     add("--geometry", choices=_GEOMETRIES, help="default: ask the server")
     add("--output", type=Path, default=Path("crop.png"), help="%(default)s")
@@ -49,7 +50,7 @@ def _geometry(options: argparse.Namespace) -> tuple[tuple[int, int], Geometry]:
     if options.size is not None:
         return (options.size, options.size), options.geometry or _GEOMETRIES[0]
     try:
-        card = RestClient(options.http, timeout_s=3.0).model()
+        card = RestClient(options.http, options.token, timeout_s=3.0).model()
     except RobotClientError as error:
         raise RobotClientError(f"{error} Or give --size and --geometry.") from error
     height, width = card["frame_size"]

@@ -51,6 +51,7 @@ ERROR_CODES = (
     "invalid_frame",
     "unauthorised",
     "too_large",
+    "invalid_request",
     "planner_failed",
     "too_many_sessions",
     "shutting_down",

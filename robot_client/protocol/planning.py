@@ -136,7 +136,7 @@ class Observe(WireMessage):
     frame: Annotated[Frame, fields.frame]
     state: Annotated[States, fields.state]
     goal_index: _AnyGoal = 0
-    committed: Annotated[States | None, fields.optional(fields.states)] = None
+    committed: Annotated[States | None, fields.optional(fields.committed)] = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,7 @@ class StandIn:
         self.model, self.control_period_s = "none", PERIOD_S
         self.state = "running"
         self.card: dict[str, Any] | None = None
+        self.asked_with: str | None = None
         self.acks: list[int] = []
         self.reports: list[tuple[protocol.Ack, float]] = []
         self._pushes: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -219,6 +220,7 @@ class StandIn:
                 self._reply(204, None)
 
             def do_GET(self) -> None:
+                stand_in.asked_with = self.headers["Authorization"]
                 if self.path == "/v1/model" and stand_in.card is not None:
                     self._reply(200, stand_in.card)
                     return

@@ -330,6 +330,15 @@ def test_cameras_and_crop_preview_write_pictures(tmp_path: Path, capsys: Any) ->
     assert "device:0" in capsys.readouterr().out
 
 
+def test_crop_preview_asks_a_guarded_server_for_its_geometry(stand_in: Any, tmp_path: Path) -> None:
+    stand_in.card = {"frame_size": [48, 48], "frame_geometry": "squash_1_35"}
+    view = tmp_path / "crop.png"
+    arguments = ["--camera", "testcard", "--http", stand_in.url, "--token", "secret"]
+    assert cli.main(["crop-preview", *arguments, "--output", str(view)]) == cli.DONE
+    assert stand_in.asked_with == "Bearer secret"
+    assert cv2.imread(str(view)).shape == (256, 512, 3)
+
+
 def test_crop_preview_without_a_server_says_what_to_give(capsys: Any) -> None:
     arguments = ["crop-preview", "--camera", "testcard", "--http", "http://127.0.0.1:9"]
     assert cli.main(arguments) == cli.FAILED
