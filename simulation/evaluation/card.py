@@ -15,7 +15,7 @@ from simulation.evaluation.jobs import Job, Record
 from simulation.evaluation.methods import METHODS, Method
 from simulation.evaluation.replays import replay, stack, strip
 from simulation.evaluation.results import Results
-from simulation.evaluation.tables import Grid, failures, methods, reaching, successes
+from simulation.evaluation.tables import Grid, by_object, failures, methods, reaching, successes
 from simulation.supervisor import encode_png
 
 Frame = NDArray[np.uint8]
@@ -64,7 +64,8 @@ def in_short(results: Results) -> str:
 
 def tables(results: Results) -> str:
     """Return the tables and what they rest on, as Markdown."""
-    return _described(results, (successes(results), methods(results), reaching(results)))
+    shown = (successes(results), methods(results), by_object(results), reaching(results))
+    return _described(results, shown)
 
 
 def failure_modes(results: Results) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -65,7 +65,13 @@ class Grid:
 
 def grids(results: Results) -> list[Grid]:
     """Return the tables that a run has something to say for."""
-    made = [successes(results), reaching(results), methods(results), failures(results)]
+    made = [
+        successes(results),
+        reaching(results),
+        methods(results),
+        by_object(results),
+        failures(results),
+    ]
     return [grid for grid in made if grid.rows]
 
 
@@ -115,18 +121,38 @@ def reaching(results: Results) -> Grid:
 
 def methods(results: Results, condition: Condition = "seeds") -> Grid:
     """Compare the success of all methods in unseen workcells."""
-    kinds = [
+    beside = {name: _plan_times(results, name) for name in results.labels}
+    title = f"success in {CONDITION_LABELS[condition]}"
+    return _compared(results, condition, _OVERALL, title, {"plan p50, p90 (slowest task)": beside})
+
+
+def by_object(results: Results, condition: Condition = "seeds") -> Grid:
+    """Compare all methods object by object: what limits one object may not limit another."""
+    kinds = [Kind(task, "near", each) for task in TASK_NAMES[1:] for each in SHOWN_OBJECTS]
+    title = f"success in {CONDITION_LABELS[condition]}, by object"
+    return _compared(results, condition, kinds, title, {})
+
+
+def _compared(
+    results: Results,
+    condition: Condition,
+    kinds: Sequence[Kind],
+    title: str,
+    beside: Mapping[str, Mapping[str, str]],
+) -> Grid:
+    """Compare the success of all methods in those kinds of episodes that there are."""
+    present = [
         kind
-        for kind in _OVERALL
+        for kind in kinds
         if any((row.condition, row.kind) == (condition, kind) for row in results.rows)
     ]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, label in results.labels.items():
-        found = [results.row(name, condition, kind) for kind in kinds]
+        found = [results.row(name, condition, kind) for kind in present]
         if any(found):
-            rows.append((label, *(_success(row) for row in found), _plan_times(results, name)))
-    header = ("method", *map(str, kinds), "plan p50, p90 (slowest task)")
-    title = f"success in {CONDITION_LABELS[condition]}"
+            more = (column[name] for column in beside.values())
+            rows.append((label, *(_success(row) for row in found), *more))
+    header = ("method", *map(str, present), *beside)
     return Grid(title, header, tuple(rows), frozenset({0}) if rows else frozenset())
 
 
