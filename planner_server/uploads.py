@@ -136,8 +136,10 @@ def parse_actions(rows: Sequence[Sequence[Sequence[float]]]) -> NDArray[np.float
             f"same 1 to {fields.MAX_HORIZON} steps of 7 numbers",
         )
     actions = np.array(rows, dtype=np.float64)
-    if not np.isfinite(actions).all() or np.abs(actions).max() > 10:
-        raise PlannerError("invalid_request", "actions must be finite numbers within 10")
+    if not np.isfinite(actions).all() or np.abs(actions).max() > fields.MAX_ACTION:
+        raise PlannerError(
+            "invalid_request", f"actions must be finite numbers within {fields.MAX_ACTION:g}"
+        )
     return actions
 
 

@@ -19,6 +19,7 @@ from robot_client.errors import ProtocolError
 POSE_DIM = 7
 MAX_HORIZON = 64
 MAX_COMMITTED = 4
+MAX_ACTION = 10.0  # metres, radians: far beyond what an arm does in a control period
 MAX_SEQ = 2**63 - 1
 
 Frame: TypeAlias = npt.NDArray[np.uint8] | EncodedImage
@@ -122,8 +123,12 @@ def states(name: str, value: Any) -> States:
 
 
 def committed(name: str, value: Any) -> States:
-    """Actions under way: finite float64 [1..MAX_COMMITTED, 7]."""
-    return _rows(name, value, dimensions=2, code="malformed_message", max_rows=MAX_COMMITTED)
+    """Actions under way: float64 [1..MAX_COMMITTED, 7] within MAX_ACTION."""
+    code = "malformed_message"
+    checked = _rows(name, value, dimensions=2, code=code, max_rows=MAX_COMMITTED)
+    if (np.abs(checked) > MAX_ACTION).any():
+        raise refuse(name, checked.tolist(), f"every number must be within {MAX_ACTION:g}", code)
+    return checked
 
 
 def state(name: str, value: Any) -> States:

@@ -162,6 +162,7 @@ def test_another_protocol_version_is_refused_whatever_its_fields(number: object)
         ({"goal_index": protocol.MAX_GOALS}, "malformed_message"),
         ({"session": ""}, "malformed_message"),
         ({"committed": np.zeros((5, 7))}, "malformed_message"),
+        ({"committed": np.full((1, 7), 1e300)}, "malformed_message"),
     ],
 )
 def test_a_bad_observation_is_refused_with_its_code(changes: dict[str, object], code: str) -> None:
