@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import torch
@@ -26,13 +27,14 @@ class GoalTokens:
 
     Args:
         model: Encodes.
-        most: Images kept; the one not used for longest is forgotten and encoded again when it is needed.
+        most: Images kept, and as many masks; what was not used for longest is forgotten and made again when it is
+            needed.
     """
 
     def __init__(self, model: ServedModel, most: int) -> None:
         self._model = model
-        self._most = most
-        self._tokens: OrderedDict[str, Tensor] = OrderedDict()
+        self._tokens = _Kept(most)
+        self._masks = _Kept(most)
 
     def add(self, image: Frame, sha256: str) -> None:
         """Encode an image `[H, W, 3]` unless its tokens are known."""
@@ -58,33 +60,20 @@ class GoalTokens:
         )
 
     def _get(self, sha256: str, image: GoalImage | Frame) -> Tensor:
-        tokens = self._tokens.pop(sha256, None)
-        if tokens is None:
+        def encode() -> Tensor:
             frame = decode_image(image.data, "goal") if isinstance(image, GoalImage) else image
-            tokens = self._model.encode(frame[None])[0]
-        self._tokens[sha256] = tokens
-        if len(self._tokens) > self._most:
-            self._tokens.popitem(last=False)
-        return tokens
+            return self._model.encode(frame[None])[0]
+
+        return self._tokens.get(sha256, encode)
 
     def _mask(self, sub_goal: SubGoal) -> Tensor | None:
         """Return which tokens count, `[N]`: the patches that region and mask cover by half."""
-        region, image = sub_goal.rules.region, sub_goal.images[0]
-        if region is None and sub_goal.mask is None:
+        region, image, mask = sub_goal.rules.region, sub_goal.images[0], sub_goal.mask
+        if region is None and mask is None:
             return None
-        if sub_goal.mask is not None:
-            picture = decode_image(sub_goal.mask.data, "mask")
-        else:
-            picture = np.full((image.height, image.width, 3), 255, np.uint8)
-        if region is not None:
-            height, width = picture.shape[:2]
-            left, top, right, bottom = (
-                round(f * side) for f, side in zip(region, (width, height) * 2, strict=True)
-            )
-            outside = np.ones((height, width), bool)
-            outside[top:bottom, left:right] = False
-            picture[outside] = 0
-        return self._covered(picture)
+        # Of the image itself only the shape matters.
+        shown = (image.height, image.width) if mask is None else mask.sha256
+        return self._masks.get((shown, region), lambda: self._covered(_white(sub_goal)))
 
     def _covered(self, picture: Frame) -> Tensor:
         """Bring a white-on-black picture to the patches with the very geometry that frames have."""
@@ -103,6 +92,46 @@ class GoalTokens:
                 f"of the image, in {self._model.grid[0]} x {self._model.grid[1]} patches); enlarge it",
             )
         return mask.to(self._model.device)
+
+
+class _Kept:
+    """The tensors that were used last.
+
+    Args:
+        most: How many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tensors: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """Return what is kept as `key`, made now where it is not."""
+        tensor = self._tensors.pop(key, None)
+        if tensor is None:
+            tensor = make()
+        self._tensors[key] = tensor
+        if len(self._tensors) > self._most:
+            self._tensors.popitem(last=False)
+        return tensor
+
+
+def _white(sub_goal: SubGoal) -> Frame:
+    """Return a picture `[H, W, 3]` that is bright where the goal counts."""
+    region, image = sub_goal.rules.region, sub_goal.images[0]
+    if sub_goal.mask is not None:
+        picture = decode_image(sub_goal.mask.data, "mask")
+    else:
+        picture = np.full((image.height, image.width, 3), 255, np.uint8)
+    if region is not None:
+        height, width = picture.shape[:2]
+        left, top, right, bottom = (
+            round(f * side) for f, side in zip(region, (width, height) * 2, strict=True)
+        )
+        outside = np.ones((height, width), bool)
+        outside[top:bottom, left:right] = False
+        picture[outside] = 0
+    return picture
 
 
 def digest_of(image: Frame) -> str:
