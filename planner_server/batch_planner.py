@@ -42,17 +42,19 @@ _LEAST_SHARE = 0.1
 _SHORT_SEARCH = 16
 
 
-@dataclass(eq=False)
-class _Looked:
-    """A request whose frame has been read and encoded."""
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """A request whose frame has been read and encoded, and whose problem is posed."""
 
     request: PlanRequest
     frame: Frame
     seen: Seen
     memory: Memory
-    encode_ms: float
+    surprise: float | None
+    problem: PlanningProblem
     begun_s: float
-    surprise: float | None = None
+    encode_ms: float
+    pose_ms: float
 
 
 class BatchPlanner:
@@ -72,47 +74,54 @@ class BatchPlanner:
     def plan(self, requests: Sequence[PlanRequest]) -> list[Answer]:
         """Return a plan, or the reason why there is none, for every request; they go with one another."""
         answers: dict[int, Answer] = {}
-        looked: dict[int, _Looked] = {}
+        posed: dict[int, _Posed] = {}
         for index, request in enumerate(requests):
-            found = self._try_to_look(request)
+            found = self._try_to_pose(request)
             if isinstance(found, PlannerError):
                 answers[index] = found
             else:
-                looked[index] = found
-        answers.update(zip(looked, self._search(list(looked.values())), strict=True))
+                posed[index] = found
+        answers.update(zip(posed, self._search(list(posed.values())), strict=True))
         return [answers[index] for index in range(len(requests))]
 
-    # Looking -----------------------------------------------------------------------------------
+    # Posing ------------------------------------------------------------------------------------
 
-    def _try_to_look(self, request: PlanRequest) -> _Looked | PlannerError:
+    def _try_to_pose(self, request: PlanRequest) -> _Posed | PlannerError:
         try:
-            return self._look(request)
-        except PlannerError as error:
-            return error
+            return self._pose(request)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch shall not suffer
-            return _unexpected(request, error)
+            return _refusal(request, error)
 
-    def _look(self, request: PlanRequest) -> _Looked:
+    def _pose(self, request: PlanRequest) -> _Posed:
         """Read and encode a frame; one by one, so that tokens do not depend on the neighbours' frames."""
         begun_s = time.monotonic()
         frame = request.read_frame()
         check_frame(frame, "frame")
         tokens = self._model.encode(frame[None])[0]
-        state = torch.from_numpy(request.state).to(tokens)
+        seen = Seen(tokens, torch.from_numpy(request.state).to(tokens))
         memory = self._memories.recall(request)
-        looked = _Looked(
-            request, frame, Seen(tokens, state), memory, 1e3 * (time.monotonic() - begun_s), begun_s
+        encoded_s = time.monotonic()
+        surprise = self._surprise(request, seen, memory)
+        asked_s = time.monotonic()
+        return _Posed(
+            request=request,
+            frame=frame,
+            seen=seen,
+            memory=memory,
+            surprise=surprise,
+            problem=self._problem(request, seen, memory),
+            begun_s=begun_s,
+            encode_ms=1e3 * (encoded_s - begun_s),
+            pose_ms=1e3 * (time.monotonic() - asked_s),
         )
-        looked.surprise = self._surprise(looked)
-        return looked
 
     @torch.inference_mode()
-    def _surprise(self, looked: _Looked) -> float | None:
+    def _surprise(self, request: PlanRequest, now: Seen, memory: Memory) -> float | None:
         """How far the observed tokens are from what the model expected of the way the arm has really gone."""
-        if not looked.memory.seen:
+        if not memory.seen:
             return None
-        before, now = looked.memory.seen[-1], looked.seen
-        action = step_between(before.state, now.state, looked.request.max_step)
+        before = memory.seen[-1]
+        action = step_between(before.state, now.state, request.max_step)
         if action is None:
             return None
         expected = self._imagine([before], [], action[None]).tokens
@@ -129,9 +138,29 @@ class BatchPlanner:
         tokens, poses = self._model.engine.dynamics.rollout(context, ahead[None, None])
         return Seen(tokens[0, 0, -1], poses[0, 0, -1])
 
+    def _problem(self, request: PlanRequest, seen: Seen, memory: Memory) -> PlanningProblem:
+        options = request.options
+        chain, actions = context_of(memory.seen, seen, options.context, request.max_step)
+        if request.committed is not None:
+            # What the arm is doing now is done when the plan begins: plan from where that leads.
+            with torch.inference_mode():
+                ahead = torch.from_numpy(request.committed).to(seen.tokens)
+                chain, actions = [self._imagine(chain, actions, ahead)], []
+        return PlanningProblem(
+            context_tokens=torch.cat([each.tokens for each in chain]),
+            context_states=torch.stack([each.state for each in chain]),
+            context_actions=_stacked(actions, chain[0].state),
+            goal=self._goals.goal(request.goal),
+            bounds=options.bounds(request.max_step),
+            horizon=request.horizon,
+            energy=options.energy_spec(),
+            seed=request.seed,
+            warm_start=_warm_start(request, memory, like=seen.tokens),
+        )
+
     # Searching ---------------------------------------------------------------------------------
 
-    def _search(self, batch: list[_Looked]) -> list[Answer]:
+    def _search(self, batch: list[_Posed]) -> list[Answer]:
         """Search a batch; where that fails, halve it, until the failure is alone."""
         if not batch:
             return []
@@ -148,63 +177,38 @@ class BatchPlanner:
         middle = len(batch) // 2
         return self._search(batch[:middle]) + self._search(batch[middle:])
 
-    def _search_at_once(self, batch: list[_Looked]) -> list[Answer]:
+    def _search_at_once(self, batch: list[_Posed]) -> list[Answer]:
         started_s = time.monotonic()
-        first = batch[0].request
-        problems = [self._problem(looked) for looked in batch]
-        budget = _budget([looked.request for looked in batch])
-        plans = self._model.planners[first.planner_name].plan(problems, budget)
-        plan_ms = 1e3 * (time.monotonic() - started_s)
+        planner = self._model.planners[batch[0].request.planner_name]
+        budget = _budget([posed.request for posed in batch])
+        plans = planner.plan([posed.problem for posed in batch], budget)
+        search_ms = 1e3 * (time.monotonic() - started_s)
         return [
-            self._answer(looked, problem, plan, plan_ms, len(batch))
-            for looked, problem, plan in zip(batch, problems, plans, strict=True)
+            self._answer(posed, plan, search_ms, len(batch))
+            for posed, plan in zip(batch, plans, strict=True)
         ]
-
-    def _problem(self, looked: _Looked) -> PlanningProblem:
-        request, options = looked.request, looked.request.options
-        chain, actions = context_of(
-            looked.memory.seen, looked.seen, options.context, request.max_step
-        )
-        if request.committed is not None:
-            # What the arm is doing now is done when the plan begins: plan from where that leads.
-            with torch.inference_mode():
-                ahead = torch.from_numpy(request.committed).to(looked.seen.tokens)
-                chain, actions = [self._imagine(chain, actions, ahead)], []
-        return PlanningProblem(
-            context_tokens=torch.cat([seen.tokens for seen in chain]),
-            context_states=torch.stack([seen.state for seen in chain]),
-            context_actions=_stacked(actions, chain[0].state),
-            goal=self._goals.goal(request.goal),
-            bounds=options.bounds(request.max_step),
-            horizon=request.horizon,
-            energy=options.energy_spec(),
-            seed=request.seed,
-            warm_start=_warm_start(looked),
-        )
 
     # Answering ---------------------------------------------------------------------------------
 
-    def _answer(
-        self, looked: _Looked, problem: PlanningProblem, plan: Plan, plan_ms: float, batch_size: int
-    ) -> Answer:
-        request = looked.request
+    def _answer(self, posed: _Posed, plan: Plan, search_ms: float, batch_size: int) -> Answer:
+        request = posed.request
         numbers = [plan.energy, plan.energy_now, plan.energy_do_nothing]
         if not (np.isfinite(plan.actions).all() and np.isfinite(numbers).all()):
             return PlannerError("planner_failed", _not_finite(f"energy {plan.energy}"))
-        remember(looked.memory, looked.seen, request)
-        looked.memory.actions = plan.actions
-        looked.memory.goal_sha256 = request.goal.sha256
+        remember(posed.memory, posed.seen, request)
+        posed.memory.actions = plan.actions
+        posed.memory.goal_sha256 = request.goal.sha256
         return Planned(
             plan=plan,
-            encode_ms=looked.encode_ms,
-            plan_ms=plan_ms,
-            queue_ms=1e3 * (looked.begun_s - request.received_s),
-            warnings=warnings_about(plan, looked.frame, request.goal),
-            surprise=looked.surprise,
-            frame_sha256=hashlib.sha256(looked.frame.data).hexdigest(),
+            encode_ms=posed.encode_ms,
+            plan_ms=posed.pose_ms + search_ms,
+            queue_ms=1e3 * (posed.begun_s - request.received_s),
+            warnings=warnings_about(plan, posed.frame, request.goal),
+            surprise=posed.surprise,
+            frame_sha256=hashlib.sha256(posed.frame.data).hexdigest(),
             batch_size=batch_size,
             display=display_of(
-                plan, looked.frame, looked.seen.tokens, problem.goal.tokens[0], self._model.grid
+                plan, posed.frame, posed.seen.tokens, posed.problem.goal.tokens[0], self._model.grid
             )
             if request.is_watched
             else None,
@@ -225,14 +229,13 @@ def _budget(requests: Sequence[PlanRequest]) -> Budget:
     return replace(first.options.budget(None), max_evaluations=min(most, _SHORT_SEARCH))
 
 
-def _warm_start(looked: _Looked) -> Tensor | None:
+def _warm_start(request: PlanRequest, memory: Memory, like: Tensor) -> Tensor | None:
     """Return what is left of the last plan, where it was for the same goal and has a rest."""
-    actions, request = looked.memory.actions, looked.request
-    if request.horizon == 1 or actions is None or len(actions) != request.horizon:
+    if request.horizon == 1 or memory.actions is None or len(memory.actions) != request.horizon:
         return None
-    if looked.memory.goal_sha256 != request.goal.sha256:
+    if memory.goal_sha256 != request.goal.sha256:
         return None
-    return shift(actions).to(looked.seen.tokens)
+    return shift(memory.actions).to(like)
 
 
 def _stacked(actions: list[Tensor], like: Tensor) -> Tensor:

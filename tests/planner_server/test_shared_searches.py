@@ -1,0 +1,76 @@
+"""Requests that are planned in one call: whom they share a search with, and what they do not share."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner_server.batch_planner import BatchPlanner
+from planner_server.errors import PlannerError
+from planner_server.goal_tokens import GoalTokens, digest_of
+from planner_server.goals import GoalImage, SubGoal
+from planner_server.memories import Memories
+from planner_server.options import PlanOptions
+from planner_server.plan_request import Planned, PlanRequest
+from planner_server.planning import Budget, Plan, PlanningProblem
+from planner_server.served_model import ServedModel, load_served_model
+from tests.planner_server.plan_requests import plan_request
+
+Make = Callable[..., PlanRequest]
+
+
+class Noted:
+    """A real planner whose calls are noted: how many problems, within which budget."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.calls: list[tuple[int, Budget]] = []
+
+    def plan(self, problems: Sequence[PlanningProblem], budget: Budget | None = None) -> list[Plan]:
+        assert budget is not None
+        self.calls.append((len(problems), budget))
+        return list(self._real.plan(problems, budget))
+
+
+@pytest.fixture(scope="module")
+def model(make_settings: Callable[..., Any]) -> ServedModel:
+    return load_served_model(make_settings(planners={"icem": {"uniform_candidates": 64}}))
+
+
+@pytest.fixture
+def noted(model: ServedModel) -> Noted:
+    return Noted(model.planners["icem"])
+
+
+@pytest.fixture
+def planner(model: ServedModel, noted: Noted) -> BatchPlanner:
+    served = dataclasses.replace(model, planners={"it": noted})
+    return BatchPlanner(served, GoalTokens(served, 8), Memories(32))
+
+
+@pytest.fixture
+def request_for(frame: Any, goal_png: bytes, pose: list[float]) -> Make:
+    digest = digest_of(np.ascontiguousarray(frame[::-1]))
+    goal = SubGoal((GoalImage(digest, 48, 48, "image/png", goal_png),))
+
+    def make(**changes: Any) -> PlanRequest:
+        return plan_request(frame, pose, goal, "it", **changes)
+
+    return make
+
+
+def test_a_problem_that_cannot_be_posed_leaves_the_others_in_one_search(
+    planner: BatchPlanner, noted: Noted, request_for: Make
+) -> None:
+    few = PlanOptions(max_evaluations=4)
+    requests = [request_for(options=few, seed=seed) for seed in range(16)]
+    requests[9] = request_for(options=few, committed=np.full((1, 7), 1e300))
+    answers = planner.plan(requests)
+    assert [size for size, _ in noted.calls] == [15]
+    refused = answers.pop(9)
+    assert isinstance(refused, PlannerError)
+    assert refused.code == "invalid_request"
+    assert "must be finite" in refused.message
+    assert all(isinstance(answer, Planned) for answer in answers)
