@@ -135,7 +135,7 @@ class Stage:
             context,
             torch.from_numpy(actions)[None].to(self._tokens),
             self._energy,
-            keep_tokens=keep_tokens,
+            keep=(lambda tokens: tokens) if keep_tokens else None,
             exact=True,
         )
         return found.energies[0], found.poses[0], None if found.tokens is None else found.tokens[0]

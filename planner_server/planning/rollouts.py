@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 Score = Callable[[Tensor, Tensor, slice], Tensor]
 """From tokens `[p, s, H, N, D]`, poses `[p, s, H, 7]` and which problems these are to energies `[p, s]`."""
 
+Keep = Callable[[Tensor], Tensor]
+"""From the predicted tokens `[p, s, H, N, D]` of one model call to what of them is returned `[p, s, h, N, C]`."""
+
 CPU_BATCH = 32
 """Rollouts at once on a CPU; `python -m planner_server.planning.bench` prints the measurement behind it."""
 _PROBE = 16  # rollouts of the first batch on CUDA, by which memory is measured
@@ -56,7 +59,7 @@ class Evaluated:
     Attributes:
         energies: `[P, s]`.
         poses: Predicted poses `[P, s, H, 7]`.
-        tokens: Predicted tokens `[P, s, H, N, D]`, where they were to be kept.
+        tokens: What was to be kept of the predicted tokens, `[P, s, h, N, C]`; None: nothing.
     """
 
     energies: Tensor
@@ -115,7 +118,7 @@ class RolloutEngine:
         score: Score,
         *,
         deadline_s: float | None = None,
-        keep_tokens: bool = False,
+        keep: Keep | None = None,
         exact: bool = False,
     ) -> Evaluated:
         """Imagine and score candidates.
@@ -126,7 +129,8 @@ class RolloutEngine:
             score: Turns predictions into energies.
             deadline_s: Instant of `time.monotonic` by which to be through. Only the leading candidates that fit by
                 then are evaluated, the same number for every problem.
-            keep_tokens: Whether to return the predicted tokens.
+            keep: What to return of the predicted tokens; it is asked within every model call, so that what it leaves
+                out is held for one call only, provided that it returns a copy. None: nothing.
             exact: Use the more exact model.
 
         Raises:
@@ -138,9 +142,7 @@ class RolloutEngine:
         with _without_gradients(actions):
             while size := self._next_size(actions, start, deadline_s):
                 measurement = self.throughput.begin(actions.shape[2], actions.device)
-                work = partial(
-                    self._imagine, dynamics, context, score=score, keep_tokens=keep_tokens
-                )
+                work = partial(self._imagine, dynamics, context, score=score, keep=keep)
                 candidates = actions[:, start : start + size]
                 groups = [work(group, candidates[group]) for group in self._groups(actions)]
                 batches.append(_joined(groups, dim=0))
@@ -178,22 +180,23 @@ class RolloutEngine:
         actions: Tensor,
         *,
         score: Score,
-        keep_tokens: bool,
+        keep: Keep | None,
     ) -> Evaluated:
         """Ask the model about candidates `[p, s, H, 7]` of a group of problems; in halves where memory ends."""
         before = self._memory_before(actions)
         try:
             tokens, poses = dynamics.rollout(context.select(group), actions)
             energies = score(tokens, poses, group)
+            kept = None if keep is None else keep(tokens)
         except torch.OutOfMemoryError:
             if actions.shape[0] * actions.shape[1] == 1:
                 raise
         else:
             self._learn_memory(actions, before)
-            return Evaluated(energies, poses, tokens if keep_tokens else None)
+            return Evaluated(energies, poses, kept)
         # Only here, after the handler, is what the failed attempt held free again.
         self._shrink(actions)
-        work = partial(self._imagine, dynamics, context, score=score, keep_tokens=keep_tokens)
+        work = partial(self._imagine, dynamics, context, score=score, keep=keep)
         problems, candidates = actions.shape[:2]
         if candidates > 1:
             halves = actions.split(-(-candidates // 2), dim=1)  # type: ignore[no-untyped-call]

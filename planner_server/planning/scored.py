@@ -1,6 +1,6 @@
 """Candidates that the model has imagined, with their energies.
 
-Letters in shapes: P problems, S candidates, H horizon, N tokens, D channels.
+Letters in shapes: P problems, S candidates, H horizon, h of its steps, N tokens, C of their channels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Scored:
     Attributes:
         actions: `[P, S, H, 7]`, inside the bounds.
         energies: `[P, S]`; infinite where the model predicted no number.
-        tokens: Predicted tokens `[P, S, H, N, D]`, where asked for.
+        tokens: What was kept of the predicted tokens, `[P, S, h, N, C]`; None: nothing.
     """
 
     actions: Tensor

@@ -19,7 +19,7 @@ from planner_server.planning.budget import Budget, StopReason
 from planner_server.planning.errors import NonFiniteEnergyError
 from planner_server.planning.limits import Limits
 from planner_server.planning.plan import Candidates, Plan, Timings
-from planner_server.planning.rollouts import Evaluated, RolloutEngine
+from planner_server.planning.rollouts import Evaluated, Keep, RolloutEngine
 from planner_server.planning.scored import Scored, take
 
 # Candidates per problem; a deadline that leaves no time for them ends the search.
@@ -76,17 +76,15 @@ class Search:
         affordable = self._engine.throughput.affordable(self.batch.horizon, until_s - now_s)
         return affordable is None or affordable >= SMALLEST_BATCH * len(self.batch)
 
-    def score(self, actions: Tensor, *, keep_tokens: bool = False) -> Scored:
+    def score(self, actions: Tensor, *, keep: Keep | None = None) -> Scored:
         """Imagine sequences `[P, S, H, 7]`, moved into the bounds first.
 
-        What is returned may be less than what was asked for: then the search is over.
+        What is returned may be less than what was asked for: then the search is over. Of the predicted tokens it
+        holds what `keep` returns.
         """
         actions = self.batch.limits.project(actions.nan_to_num())
         affordable = self._within_evaluations(actions.shape[1])
-        parts = [
-            self._evaluate(part, keep_tokens=keep_tokens)
-            for part in self._split(actions[:, :affordable])
-        ]
+        parts = [self._evaluate(part, keep) for part in self._split(actions[:, :affordable])]
         energies = torch.cat([part.energies for part in parts], dim=1)
         tokens = [part.tokens for part in parts if part.tokens is not None]
         scored = Scored(
@@ -166,9 +164,9 @@ class Search:
             return (actions,)
         return actions[:, :SMALLEST_BATCH], actions[:, SMALLEST_BATCH:]
 
-    def _evaluate(self, actions: Tensor, *, keep_tokens: bool) -> Evaluated:
+    def _evaluate(self, actions: Tensor, keep: Keep | None) -> Evaluated:
         deadline_s = self._search_until()
-        evaluated = self._imagine(actions, deadline_s=deadline_s, keep_tokens=keep_tokens)
+        evaluated = self._imagine(actions, deadline_s=deadline_s, keep=keep)
         if self._deadline_s is not None and deadline_s is None:
             evaluated.energies.cpu()  # wait for the GPU once, so that its speed is known
         for index, reason in enumerate(self._reasons):
@@ -187,7 +185,7 @@ class Search:
         actions: Tensor,
         *,
         deadline_s: float | None = None,
-        keep_tokens: bool = False,
+        keep: Keep | None = None,
         exact: bool = False,
     ) -> Evaluated:
         begun_s = time.monotonic()
@@ -196,7 +194,7 @@ class Search:
             actions,
             self.batch.energy,
             deadline_s=deadline_s,
-            keep_tokens=keep_tokens,
+            keep=keep,
             exact=exact,
         )
         self._model_s += time.monotonic() - begun_s

@@ -103,7 +103,7 @@ class SurrogatePlanner(SearchingPlanner):
         )
         rounds = round(settings.rounds * size)
         for round_index in range(rounds + 1):
-            scored = search.score(candidates, keep_tokens=True)
+            scored = search.score(candidates, keep=fit.part)
             search.end_iteration()
             if search.is_over:
                 break

@@ -50,18 +50,19 @@ class TokenFit:
         self._length = length
         self._smoothing = smoothing
         self._fitted_values = fitted_values
-        self._channels: Tensor | None = None
+        self._channels = self._choose_channels()
         self._known = batch.states.new_empty(len(batch), 0, coordinates.count)
         self._values: Tensor | None = None
         self._coefficients = self._known
 
+    def part(self, tokens: Tensor) -> Tensor:
+        """Return a copy of the part of predicted tokens `[P, S, horizon, N, D]` that is fitted, `[P, S, H, N, C]`."""
+        return self._batch.energy.counted(tokens)[..., self._channels]
+
     def fit(self, scored: Scored) -> None:
-        """Take in more candidates with their tokens, and fit the function to all so far."""
+        """Take in more candidates with the fitted part of their tokens, and fit the function to all so far."""
         assert scored.tokens is not None  # noqa: S101 - the planner keeps them
-        tokens = self._batch.energy.counted(scored.tokens)
-        if self._channels is None:
-            self._channels = self._choose_channels(tokens)
-        values = tokens[..., self._channels].nan_to_num()
+        values = scored.tokens.nan_to_num()
         if self._values is not None:
             values = torch.cat([self._values, values], dim=1)
         points = self._coordinates.embed(self._coordinates.of(scored.actions))
@@ -79,12 +80,14 @@ class TokenFit:
             return energies
         return energies + energy.of_poses(self._follow(self._coordinates.actions(points)))
 
-    def _choose_channels(self, tokens: Tensor) -> Tensor:
-        """Return which channels of the tokens `[P, S, H, N, D]` are fitted, `[C]`: always the same ones."""
-        steps, per_frame, channels = tokens.shape[2:]
+    def _choose_channels(self) -> Tensor:
+        """Return which channels of the tokens are fitted, `[C]`: always the same ones."""
+        batch = self._batch
+        per_frame, channels = batch.problems[0].goal.tokens.shape[1:]
+        steps = len(batch.energy.spec.step_weights(batch.horizon))
         count = max(self._fitted_values // (steps * per_frame), _FEWEST_CHANNELS)
         order = torch.randperm(channels, generator=torch.Generator().manual_seed(0))
-        return order[: min(count, channels)].to(tokens.device)
+        return order[: min(count, channels)].to(batch.states.device)
 
     def _follow(self, actions: Tensor) -> Tensor:
         """Return the poses `[P, K, H, 7]` that actions lead to."""

@@ -4,6 +4,7 @@ import gc
 import logging
 import time
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def last_sum(tokens: Tensor, poses: Tensor, problems: slice) -> Tensor:
     return tokens[:, :, -1].sum(dim=(-2, -1)) + offsets[:, None]
 
 
-def evaluate(engine: RolloutEngine, actions: Tensor, **options: bool) -> Evaluated:
+def evaluate(engine: RolloutEngine, actions: Tensor, **options: Any) -> Evaluated:
     return engine.evaluate(context(len(actions)), actions, last_sum, **options)
 
 
@@ -67,7 +68,7 @@ def evaluate(engine: RolloutEngine, actions: Tensor, **options: bool) -> Evaluat
 def test_the_size_of_the_batches_does_not_show(batch_size: int) -> None:
     actions = torch.rand(3, 23, 2, 7)
     engine = RolloutEngine(CountingWorld(), RolloutSettings(batch_size=batch_size))
-    result = evaluate(engine, actions, keep_tokens=True)
+    result = evaluate(engine, actions, keep=lambda tokens: tokens)
     states = torch.arange(3).float()[:, None, None, None]
     expected = states + actions.cumsum(dim=2)
     torch.testing.assert_close(result.poses, expected)
@@ -83,8 +84,16 @@ def test_on_a_cpu_a_batch_holds_candidates_of_one_problem() -> None:
     assert world.calls == [(1, CPU_BATCH)] * 2 + [(1, 4)] * 2
 
 
-def test_tokens_are_kept_only_where_asked_for() -> None:
-    assert evaluate(RolloutEngine(CountingWorld()), torch.rand(1, 3, 1, 7)).tokens is None
+def test_of_the_tokens_only_what_is_asked_for_is_kept() -> None:
+    engine, actions = (
+        RolloutEngine(CountingWorld(), RolloutSettings(batch_size=2)),
+        torch.rand(2, 5, 3, 7),
+    )
+    assert evaluate(engine, actions).tokens is None
+    kept = evaluate(engine, actions, keep=lambda tokens: tokens[:, :, -1:, :, [4, 0]]).tokens
+    assert kept is not None
+    states = torch.arange(2).float()[:, None, None]
+    torch.testing.assert_close(kept[:, :, 0, 0], states + actions[..., [4, 0]].sum(dim=2))
 
 
 def test_results_are_scored_with_the_exact_model_where_asked_for() -> None:
