@@ -26,9 +26,10 @@ _DOUBT = 0.8  # factor on the expected times whenever they kept a search from be
 
 @dataclass(frozen=True)
 class Measurement:
-    """Rollouts under way: their horizon, when they were begun and, on CUDA, the event before them."""
+    """Rollouts under way: their horizon and device, when they were begun and, on CUDA, the event before them."""
 
     horizon: int
+    device: torch.device
     begun_s: float
     begun: torch.cuda.Event | None = None
 
@@ -84,19 +85,15 @@ class Throughput:
 
     def begin(self, horizon: int, device: torch.device) -> Measurement:
         """Note that rollouts begin."""
-        if device.type != "cuda":
-            return Measurement(horizon, time.perf_counter())
-        begun = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        begun.record()
-        return Measurement(horizon, time.perf_counter(), begun)
+        begun = _event_now(device) if device.type == "cuda" else None
+        return Measurement(horizon, device, time.perf_counter(), begun)
 
     def end(self, measurement: Measurement, rollouts: int) -> None:
         """Note that they are through, or queued on the GPU."""
         if measurement.begun is None:
             self.learn(measurement.horizon, rollouts, time.perf_counter() - measurement.begun_s)
             return
-        ended = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        ended.record()
+        ended = _event_now(measurement.device)
         self._pending.append((measurement.begun, ended, measurement.horizon, rollouts))
 
     def learn(self, horizon: int, rollouts: int, seconds: float) -> None:
@@ -141,3 +138,10 @@ class Throughput:
         while self._pending and self._pending[0][1].query():  # type: ignore[no-untyped-call]
             begun, ended, horizon, rollouts = self._pending.popleft()
             self.learn(horizon, rollouts, begun.elapsed_time(ended) / 1e3)
+
+
+def _event_now(device: torch.device) -> torch.cuda.Event:
+    """Return an event after what is queued on this GPU; by itself it would be one of the current GPU."""
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event

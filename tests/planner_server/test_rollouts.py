@@ -199,6 +199,20 @@ def test_what_is_queued_on_a_gpu_counts_until_it_has_come_by() -> None:
     assert throughput.affordable(1, -1.0) == 0
 
 
+def test_times_are_taken_on_the_gpu_that_the_model_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams: list[str] = []
+
+    class RecordedEvent(GpuEvent):
+        def record(self, stream: str = "of the current GPU") -> None:
+            streams.append(stream)
+
+    monkeypatch.setattr("torch.cuda.Event", lambda **_: RecordedEvent())
+    monkeypatch.setattr("torch.cuda.current_stream", "of {}".format)
+    throughput = Throughput()
+    throughput.end(throughput.begin(1, torch.device("cuda:3")), 32)
+    assert streams == ["of cuda:3"] * 2
+
+
 def test_small_closing_batches_do_not_make_the_next_search_smaller() -> None:
     whole = [(32, 0.034), (4, 0.006)] * 5
     before, after = learned(whole), learned([*whole, (2, 0.004), (2, 0.004), (2, 0.004)])
