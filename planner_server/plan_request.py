@@ -96,13 +96,30 @@ class PlanRequest:
         return self.received_s + 1e-3 * self.patience_ms
 
     def goes_with(self, other: PlanRequest) -> bool:
-        """Whether both can be searched in one call of the planner: same planner, same budget."""
+        """Whether one search can serve both at once: same planner, same shape, same budget.
+
+        What differs in shape is searched one after another, and all would be answered at the end.
+        """
         mine, its = self.options, other.options
         return (
             self.planner_name == other.planner_name
+            and self._shape == other._shape
             and self.is_limited == other.is_limited
             and mine.max_evaluations == its.max_evaluations
             and mine.plateau == its.plateau
+        )
+
+    @property
+    def _shape(self) -> tuple[object, ...]:
+        """What searches have in common that are made as one, as far as it is known beforehand."""
+        options = self.options
+        return (
+            self.horizon,
+            1 if self.committed is not None else options.context,
+            options.energy,
+            len(self.goal.images),
+            tuple(limit > 0 for limit in self.max_step),
+            (options.gripper.close_from, options.gripper.open_from),
         )
 
 

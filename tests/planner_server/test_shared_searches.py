@@ -12,7 +12,7 @@ from planner_server.errors import PlannerError
 from planner_server.goal_tokens import GoalTokens, digest_of
 from planner_server.goals import GoalImage, SubGoal
 from planner_server.memories import Memories
-from planner_server.options import PlanOptions
+from planner_server.options import EnergyOptions, GripperOptions, PlanOptions
 from planner_server.plan_request import Planned, PlanRequest
 from planner_server.planning import Budget, Plan, PlanningProblem
 from planner_server.served_model import ServedModel, load_served_model
@@ -74,3 +74,35 @@ def test_a_problem_that_cannot_be_posed_leaves_the_others_in_one_search(
     assert refused.code == "invalid_request"
     assert "must be finite" in refused.message
     assert all(isinstance(answer, Planned) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"horizon": 2},
+        {"options": PlanOptions(context=2)},
+        {"options": PlanOptions(energy=EnergyOptions(metric="l2"))},
+        {"options": PlanOptions(gripper=GripperOptions(close_from=0))},
+        {"options": PlanOptions(plateau=0.1)},
+        {"max_step": (0.15,) * 3 + (0.0,) * 4},
+        {"is_limited": True},
+    ],
+    ids=str,
+)
+def test_what_is_not_searched_as_one_is_not_planned_together(
+    request_for: Make, other: dict[str, Any]
+) -> None:
+    mine, its = request_for(), request_for(**other)
+    assert not mine.goes_with(its)
+    assert not its.goes_with(mine)
+    assert its.goes_with(request_for(**other))
+
+
+def test_what_differs_within_one_search_is_planned_together(
+    request_for: Make, pose: list[float]
+) -> None:
+    narrow = (0.02,) * 3 + (0.0,) * 3 + (1.0,)
+    options = PlanOptions(task="another", l1_radius_m=0.1, seed=3)
+    its = request_for(seed=9, max_step=narrow, options=options, state=np.array(pose) + 0.1)
+    assert request_for().goes_with(its)
+    assert request_for().goes_with(request_for(committed=np.zeros((2, 7))))

@@ -205,21 +205,20 @@ def test_what_does_not_fit_into_memory_is_planned_in_smaller_batches(
     assert max(each.result().batch_size for each in waiting) == 2
 
 
-def test_sessions_share_a_batch_only_where_planner_and_budget_agree(
+def test_sessions_share_a_batch_only_where_planner_shape_and_budget_agree(
     worker: PlanningWorker, request_for: Make, held: Any, planners: dict[str, Any]
 ) -> None:
-    few = PlanOptions(max_evaluations=4)
     waiting = [
         worker.observe("a", request_for()),
-        worker.observe("b", request_for(options=few)),
+        worker.observe("b", request_for(options=PlanOptions(max_evaluations=4))),
         worker.observe("c", request_for()),
         worker.observe("d", request_for("nan")),
+        worker.observe("e", request_for(horizon=2)),
     ]
     planners["gated"].gate.set()
-    for each in waiting:
-        each.result(20)
-    assert planners["fast"].sizes == [2, 1]
-    assert waiting[1].result().plan.evaluations < waiting[0].result().plan.evaluations
+    few = [each.result(20).plan.evaluations for each in waiting]
+    assert planners["fast"].sizes == [2, 1, 1]
+    assert few[1] < few[0]
 
 
 def test_the_most_urgent_is_planned_first_and_its_search_gets_the_time_that_is_left(
