@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,23 +21,14 @@ from planner_server.goal_tokens import GoalTokens
 from planner_server.images import check_frame
 from planner_server.memories import Memories, Memory, Seen, context_of, remember, step_between
 from planner_server.plan_request import Frame, Planned, PlanRequest, warnings_about
-from planner_server.planning import (
-    Budget,
-    Context,
-    NonFiniteEnergyError,
-    Plan,
-    PlanningError,
-    PlanningProblem,
-    shift,
-)
+from planner_server.planning import Budget, Context, Plan, PlanningProblem, shift
+from planner_server.refusals import not_finite, refusal_of
 from planner_server.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
 
 Answer = Planned | PlannerError
 
-# Of its patience; below that, a search is limited by its size in place of the time.
-_LEAST_SHARE = 0.1
 # Action sequences: enough for a plan, when the queue has used up the time for a good one.
 _SHORT_SEARCH = 16
 
@@ -57,6 +48,9 @@ class _Posed:
     pose_ms: float
 
 
+_Batch = dict[int, _Posed]  # by the requests' places
+
+
 class BatchPlanner:
     """Plans for several requests at once.
 
@@ -73,16 +67,19 @@ class BatchPlanner:
 
     def plan(self, requests: Sequence[PlanRequest]) -> list[Answer]:
         """Return a plan, or the reason why there is none, for every request; they go with one another."""
-        answers: dict[int, Answer] = {}
+        answers = dict(self.answers(requests))
+        return [answers[index] for index in range(len(requests))]
+
+    def answers(self, requests: Sequence[PlanRequest]) -> Iterator[tuple[int, Answer]]:
+        """Do the same, and yield every request's place and its answer as soon as it is there."""
         posed: dict[int, _Posed] = {}
         for index, request in enumerate(requests):
             found = self._try_to_pose(request)
             if isinstance(found, PlannerError):
-                answers[index] = found
+                yield index, found
             else:
                 posed[index] = found
-        answers.update(zip(posed, self._search(list(posed.values())), strict=True))
-        return [answers[index] for index in range(len(requests))]
+        yield from self._search(posed)
 
     # Posing ------------------------------------------------------------------------------------
 
@@ -90,7 +87,7 @@ class BatchPlanner:
         try:
             return self._pose(request)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch shall not suffer
-            return _refusal(request, error)
+            return refusal_of(request, error)
 
     def _pose(self, request: PlanRequest) -> _Posed:
         """Read and encode a frame; one by one, so that tokens do not depend on the neighbours' frames."""
@@ -160,27 +157,38 @@ class BatchPlanner:
 
     # Searching ---------------------------------------------------------------------------------
 
-    def _search(self, batch: list[_Posed]) -> list[Answer]:
-        """Search a batch; where that fails, halve it, until the failure is alone."""
+    def _search(self, batch: _Batch) -> Iterator[tuple[int, Answer]]:
+        """Search what is behind, shortly, and then the others; where a search fails, halve it until that is alone."""
         if not batch:
-            return []
+            return
+        behind = {index: posed for index, posed in batch.items() if posed.request.is_behind}
+        chosen = behind or batch
+        found = self._try_to_search(list(chosen.values()), is_behind=bool(behind))
+        if found is not None:
+            yield from zip(chosen, found, strict=True)
+        else:
+            for half in _halves(chosen):
+                yield from self._search(half)
+        yield from self._search({index: batch[index] for index in batch if index not in chosen})
+
+    def _try_to_search(self, batch: Sequence[_Posed], *, is_behind: bool) -> list[Answer] | None:
+        """Search a batch; None where that fails, and nobody knows for whose sake."""
         try:
-            return self._search_at_once(batch)
+            return self._search_at_once(batch, is_behind=is_behind)
         except Exception as error:  # noqa: BLE001 - whatever it is, it stays with its request
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
             if len(batch) == 1:
-                return [_refusal(batch[0].request, error)]
-            logger.warning(
-                "a batch of %d failed (%s); its halves are tried", len(batch), type(error).__name__
-            )
-        middle = len(batch) // 2
-        return self._search(batch[:middle]) + self._search(batch[middle:])
+                return [refusal_of(batch[0].request, error)]
+            kind = type(error).__name__
+            logger.warning("a batch of %d failed (%s); its halves are tried", len(batch), kind)
+            return None
 
-    def _search_at_once(self, batch: list[_Posed]) -> list[Answer]:
+    def _search_at_once(self, batch: Sequence[_Posed], *, is_behind: bool) -> list[Answer]:
         started_s = time.monotonic()
-        planner = self._model.planners[batch[0].request.planner_name]
-        budget = _budget([posed.request for posed in batch])
+        requests = [posed.request for posed in batch]
+        budget = _short_budget(requests[0]) if is_behind else _budget(requests)
+        planner = self._model.planners[requests[0].planner_name]
         plans = planner.plan([posed.problem for posed in batch], budget)
         search_ms = 1e3 * (time.monotonic() - started_s)
         return [
@@ -194,7 +202,7 @@ class BatchPlanner:
         request = posed.request
         numbers = [plan.energy, plan.energy_now, plan.energy_do_nothing]
         if not (np.isfinite(plan.actions).all() and np.isfinite(numbers).all()):
-            return PlannerError("planner_failed", _not_finite(f"energy {plan.energy}"))
+            return PlannerError("planner_failed", not_finite(f"energy {plan.energy}"))
         remember(posed.memory, posed.seen, request)
         posed.memory.actions = plan.actions
         posed.memory.goal_sha256 = request.goal.sha256
@@ -216,17 +224,26 @@ class BatchPlanner:
 
 
 def _budget(requests: Sequence[PlanRequest]) -> Budget:
-    """Return what the search may cost: until the first answer is due, or a little where it is late already."""
-    first = requests[0]
-    if not first.is_limited:
-        return first.options.budget(None)
-    now_s = time.monotonic()
-    left_ms = min(1e3 * (request.due_s - now_s) for request in requests)
-    if left_ms >= _LEAST_SHARE * min(request.patience_ms for request in requests):
-        return first.options.budget(left_ms)
-    # Time would stop it before it began, and an answer that says nothing has cost an encoding all the same.
-    most = first.options.max_evaluations or _SHORT_SEARCH
-    return replace(first.options.budget(None), max_evaluations=min(most, _SHORT_SEARCH))
+    """Return what a search may cost: until the first answer is due."""
+    if not requests[0].is_limited:
+        return requests[0].options.budget(None)
+    left_ms = min(max(request.left_ms, request.least_ms) for request in requests)
+    return requests[0].options.budget(left_ms)
+
+
+def _short_budget(request: PlanRequest) -> Budget:
+    """Return what a search may cost that is late already.
+
+    Time would stop it before it began, and an answer that says nothing has cost an encoding all the same.
+    """
+    most = min(request.options.max_evaluations or _SHORT_SEARCH, _SHORT_SEARCH)
+    return replace(request.options.budget(None), max_evaluations=most)
+
+
+def _halves(batch: _Batch) -> list[_Batch]:
+    places = list(batch)
+    middle = len(places) // 2
+    return [{index: batch[index] for index in half} for half in (places[:middle], places[middle:])]
 
 
 def _warm_start(request: PlanRequest, memory: Memory, like: Tensor) -> Tensor | None:
@@ -240,32 +257,3 @@ def _warm_start(request: PlanRequest, memory: Memory, like: Tensor) -> Tensor | 
 
 def _stacked(actions: list[Tensor], like: Tensor) -> Tensor:
     return torch.stack(actions) if actions else like.new_zeros(0, like.shape[-1])
-
-
-def _refusal(request: PlanRequest, error: Exception) -> PlannerError:
-    if isinstance(error, PlannerError):
-        return error
-    if isinstance(error, NonFiniteEnergyError):
-        return PlannerError("planner_failed", _not_finite(str(error)))
-    if isinstance(error, PlanningError):
-        return PlannerError("invalid_request", str(error))
-    if isinstance(error, torch.OutOfMemoryError):
-        return PlannerError(
-            "planner_failed",
-            "the device has not enough memory for a single plan; lower chunk_size or context, or free the device",
-        )
-    return _unexpected(request, error)
-
-
-def _unexpected(request: PlanRequest, error: Exception) -> PlannerError:
-    logger.error("%s failed", request.name, exc_info=error)
-    return PlannerError(
-        "planner_failed", "planning failed unexpectedly; the server's log has the details"
-    )
-
-
-def _not_finite(what: str) -> str:
-    return (
-        f"the model predicted numbers that are not finite ({what}); "
-        "check the weights, and try PLANNER_PRECISION=float32"
-    )

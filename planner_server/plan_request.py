@@ -16,6 +16,9 @@ from planner_server.planning import Plan, StopReason
 Frame = NDArray[np.uint8]
 
 _ASPECT_TOLERANCE = 0.02
+# Of its patience; with less than that left, a search is limited by its size in place of the time.
+_LEAST_SHARE = 0.1
+_MOST_PATIENT = 2.0  # times as patient as another may one be that is planned together with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +98,41 @@ class PlanRequest:
         """When the answer is due, `time.monotonic()`."""
         return self.received_s + 1e-3 * self.patience_ms
 
-    def goes_with(self, other: PlanRequest) -> bool:
-        """Whether one search can serve both at once: same planner, same shape, same budget.
+    @property
+    def least_ms(self) -> float:
+        """The least time that a search which has to end by then is given [ms]."""
+        return _LEAST_SHARE * self.patience_ms
 
-        What differs in shape is searched one after another, and all would be answered at the end.
+    @property
+    def is_behind(self) -> bool:
+        """Whether the queue has used up the time of a search that has to end by then."""
+        return self.is_limited and self.left_ms < self.least_ms
+
+    @property
+    def left_ms(self) -> float:
+        """Time until the answer is due [ms]; negative where it is late already."""
+        return 1e3 * (self.due_s - time.monotonic())
+
+    def goes_with(self, other: PlanRequest) -> bool:
+        """Whether one search can serve both at once: same planner, same shape, same budget, about as much time.
+
+        What differs in shape is searched one after another, and all would be answered at the end; and no search is
+        longer than the least patient of its requests allows.
         """
         mine, its = self.options, other.options
         return (
             self.planner_name == other.planner_name
             and self._shape == other._shape
             and self.is_limited == other.is_limited
+            and self.is_behind == other.is_behind
+            and (not self.is_limited or self._is_as_patient_as(other))
             and mine.max_evaluations == its.max_evaluations
             and mine.plateau == its.plateau
         )
+
+    def _is_as_patient_as(self, other: PlanRequest) -> bool:
+        less, more = sorted((self.patience_ms, other.patience_ms))
+        return more <= _MOST_PATIENT * less
 
     @property
     def _shape(self) -> tuple[object, ...]:

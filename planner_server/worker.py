@@ -243,7 +243,8 @@ def _plan(jobs: list[_Job[Any]], planner: BatchPlanner) -> None:
     """Plan for a batch of jobs; every one of them is told, whatever happens."""
     wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]
     requests = [job.question for job in wanted if isinstance(job.question, PlanRequest)]
-    for job, answer in zip(wanted, planner.plan(requests), strict=True):
+    for index, answer in planner.answers(requests):
+        job = wanted[index]
         if isinstance(answer, PlannerError):
             job.future.set_exception(answer)
         else:

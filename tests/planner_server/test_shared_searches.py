@@ -1,6 +1,7 @@
 """Requests that are planned in one call: whom they share a search with, and what they do not share."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,6 +75,52 @@ def test_a_problem_that_cannot_be_posed_leaves_the_others_in_one_search(
     assert refused.code == "invalid_request"
     assert "must be finite" in refused.message
     assert all(isinstance(answer, Planned) for answer in answers)
+
+
+def test_what_is_late_is_searched_shortly_and_takes_nothing_from_the_others(
+    planner: BatchPlanner, noted: Noted, request_for: Make
+) -> None:
+    def limited(**changes: Any) -> PlanRequest:
+        return request_for(is_limited=True, patience_ms=60_000.0, **changes)
+
+    (alone,) = planner.plan([limited()])
+    noted.calls.clear()
+    late = limited(received_s=time.monotonic() - 100.0)
+    answers = dict(planner.answers([limited(), late, limited(seed=1)]))
+    assert list(answers) == [1, 0, 2]  # it has waited longest, and its search is short
+    (first, short), (second, full) = noted.calls
+    assert (first, short.max_evaluations) == (1, 16)
+    assert (second, full.max_evaluations) == (2, None)
+    assert full.deadline_ms is not None
+    assert full.deadline_ms > 30_000
+    found = [answers[index] for index in range(3)]
+    evaluations = [each.plan.evaluations for each in found if isinstance(each, Planned)]
+    assert isinstance(alone, Planned)
+    assert evaluations[0] == evaluations[2] == alone.plan.evaluations > evaluations[1]
+
+
+def test_a_search_ends_when_the_first_of_its_answers_is_due(
+    planner: BatchPlanner, noted: Noted, request_for: Make
+) -> None:
+    planner.plan([request_for(is_limited=True, patience_ms=ms) for ms in (90_000.0, 60_000.0)])
+    ((size, budget),) = noted.calls
+    assert size == 2
+    assert budget.deadline_ms is not None
+    assert 30_000 < budget.deadline_ms < 60_000
+
+
+def test_only_who_is_about_as_patient_is_planned_together(request_for: Make) -> None:
+    def limited(patience_s: float, waited_s: float = 0.0) -> PlanRequest:
+        received_s = time.monotonic() - waited_s
+        return request_for(is_limited=True, patience_ms=1e3 * patience_s, received_s=received_s)
+
+    assert limited(60).goes_with(limited(110))
+    assert limited(110).goes_with(limited(60))
+    assert not limited(60).goes_with(limited(300))
+    assert not limited(300).goes_with(limited(60))
+    assert not limited(60).goes_with(limited(60, waited_s=70))  # which is late
+    assert limited(60, waited_s=70).goes_with(limited(60, waited_s=80))
+    assert request_for(patience_ms=1.0).goes_with(request_for(patience_ms=9e9))  # nothing ends it
 
 
 @pytest.mark.parametrize(
