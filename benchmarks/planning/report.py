@@ -22,7 +22,7 @@ from benchmarks.planning.cases import FIRST_SEED
 from benchmarks.planning.published import Published
 from benchmarks.planning.published_search import PublishedSearch
 from benchmarks.planning.shipped import Comparison
-from planner_server.planning.rollouts import CPU_BATCH
+from planner_server.planning.batch_memory import CPU_BATCH
 
 Rows = list[list[str]]
 

@@ -32,7 +32,8 @@ from planner_server.planning import (
     engine_for,
     planners,
 )
-from planner_server.planning.rollouts import CPU_BATCH, measure_batch_size
+from planner_server.planning.batch_memory import CPU_BATCH
+from planner_server.planning.rollouts import measure_batch_size
 
 _KNEE_SIZES = (2, 8, 16, 24, 32, 40, 48, 64, 96)
 _HORIZONS = (1, 2, 3, 6)

@@ -7,12 +7,10 @@ memory allows.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -20,10 +18,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
+from planner_server.planning.batch_memory import BatchMemory
 from planner_server.planning.dynamics import Context, Dynamics
-from planner_server.planning.throughput import Throughput
-
-logger = logging.getLogger(__name__)
+from planner_server.planning.throughput import Throughput, Work
 
 Score = Callable[[Tensor, Tensor, slice], Tensor]
 """From tokens `[p, s, H, N, D]`, poses `[p, s, H, 7]` and which problems these are to energies `[p, s]`."""
@@ -31,10 +28,6 @@ Score = Callable[[Tensor, Tensor, slice], Tensor]
 Keep = Callable[[Tensor], Tensor]
 """From the predicted tokens `[p, s, H, N, D]` of one model call to what of them is returned `[p, s, h, N, C]`."""
 
-CPU_BATCH = 32
-"""Rollouts at once on a CPU; `python -m planner_server.planning.bench` prints the measurement behind it."""
-_PROBE = 16  # rollouts of the first batch on CUDA, by which memory is measured
-_LARGEST = 1024
 _TIMED_CALLS = 5
 
 
@@ -45,11 +38,9 @@ class RolloutSettings:
     Attributes:
         batch_size: Most rollouts of one model call; None: `CPU_BATCH` on a CPU, what fits into the free memory on
             CUDA.
-        memory_fraction: Share of the free CUDA memory that a batch may take.
     """
 
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
 @dataclass(frozen=True)
@@ -65,6 +56,17 @@ class Evaluated:
     energies: Tensor
     poses: Tensor
     tokens: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What all batches of one evaluation have in common."""
+
+    dynamics: Dynamics
+    context: Context
+    score: Score
+    keep: Keep | None
+    work: Work
 
 
 class RolloutEngine:
@@ -88,28 +90,24 @@ class RolloutEngine:
     ) -> None:
         self.dynamics = dynamics
         self._exact = exact if exact is not None else dynamics
-        self._settings = settings if settings is not None else RolloutSettings()
+        self._memory = BatchMemory(None if settings is None else settings.batch_size)
         self.throughput = Throughput()
-        self._largest = self._settings.batch_size or _LARGEST
-        self._bytes_per_rollout: dict[int, float] = {}
 
     @property
     def max_frames(self) -> int:
         """Most frames of context and horizon together, k + H - 1."""
         return self.dynamics.max_frames
 
-    def batch_size(self, horizon: int, device: torch.device) -> int:
+    def work(
+        self, context: Context, horizon: int, *, has_gradient: bool = False, exact: bool = False
+    ) -> Work:
+        """Return what rollouts from a context over a horizon are to `throughput` and `batch_size`."""
+        is_exact = exact and self._exact is not self.dynamics
+        return Work(horizon, context.frames, has_gradient, is_exact)
+
+    def batch_size(self, work: Work, device: torch.device) -> int:
         """Return the most rollouts that one model call gets now."""
-        if device.type != "cuda":
-            return min(self._largest, self._settings.batch_size or CPU_BATCH)
-        if self._settings.batch_size is not None:
-            return self._largest
-        if horizon not in self._bytes_per_rollout:
-            return min(self._largest, _PROBE)
-        free = torch.cuda.mem_get_info(device)[0]
-        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        fitting = self._settings.memory_fraction * free / self._bytes_per_rollout[horizon]
-        return max(1, min(self._largest, int(fitting)))
+        return self._memory.most(work, device)
 
     def evaluate(
         self,
@@ -137,101 +135,67 @@ class RolloutEngine:
             torch.OutOfMemoryError: Not even one rollout fits into memory.
         """
         dynamics = self._exact if exact else self.dynamics
+        gradient = torch.is_grad_enabled() and actions.requires_grad
+        work = self.work(context, actions.shape[2], has_gradient=gradient, exact=exact)
+        call = _Call(dynamics, context, score, keep, work)
         batches: list[Evaluated] = []
         start = 0
         with _without_gradients(actions):
-            while size := self._next_size(actions, start, deadline_s):
-                measurement = self.throughput.begin(actions.shape[2], actions.device)
-                work = partial(self._imagine, dynamics, context, score=score, keep=keep)
-                candidates = actions[:, start : start + size]
-                groups = [work(group, candidates[group]) for group in self._groups(actions)]
+            while size := self._next_size(work, actions, start, deadline_s):
+                measurement = self.throughput.begin(work, actions.device)
+                some = actions[:, start : start + size]
+                groups = [self._imagine(call, g, some[g]) for g in self._groups(work, actions)]
                 batches.append(_joined(groups, dim=0))
                 self.throughput.end(measurement, size * len(actions))
                 start += size
             return _joined(batches, dim=1) if batches else _nothing(actions)
 
-    def _next_size(self, actions: Tensor, start: int, deadline_s: float | None) -> int:
+    def _next_size(self, work: Work, actions: Tensor, start: int, deadline_s: float | None) -> int:
         """Return how many candidates of every problem the next batch has; 0: it is over."""
-        problems, candidates, horizon = actions.shape[:3]
+        problems, candidates = actions.shape[:2]
         on_cuda = actions.device.type == "cuda"
-        size = self.batch_size(horizon, actions.device) // (problems if on_cuda else 1)
+        size = self.batch_size(work, actions.device) // (problems if on_cuda else 1)
         size = min(max(size, 1), candidates - start)
         if deadline_s is None:
             return size
         # What is queued on a GPU, by this round or those before it, has to be worked off first.
         remaining_s = deadline_s - time.monotonic() - self.throughput.queued_s()
-        fitting = self.throughput.affordable(horizon, remaining_s)
+        fitting = self.throughput.affordable(work, remaining_s)
         if fitting is not None:
             size = min(size, fitting // problems)
         return max(size, 0) if remaining_s > 0 else 0
 
-    def _groups(self, actions: Tensor) -> list[slice]:
+    def _groups(self, work: Work, actions: Tensor) -> list[slice]:
         """Return which problems are imagined together."""
-        together = self.batch_size(actions.shape[2], actions.device)
+        together = self.batch_size(work, actions.device)
         if actions.device.type != "cuda":
             together = 1
         return [slice(i, i + together) for i in range(0, len(actions), together)]
 
-    def _imagine(
-        self,
-        dynamics: Dynamics,
-        context: Context,
-        group: slice,
-        actions: Tensor,
-        *,
-        score: Score,
-        keep: Keep | None,
-    ) -> Evaluated:
+    def _imagine(self, call: _Call, group: slice, actions: Tensor) -> Evaluated:
         """Ask the model about candidates `[p, s, H, 7]` of a group of problems; in halves where memory ends."""
-        before = self._memory_before(actions)
+        problems, candidates = actions.shape[:2]
+        before = self._memory.before(call.work, actions.device)
         try:
-            tokens, poses = dynamics.rollout(context.select(group), actions)
-            energies = score(tokens, poses, group)
-            kept = None if keep is None else keep(tokens)
+            tokens, poses = call.dynamics.rollout(call.context.select(group), actions)
+            energies = call.score(tokens, poses, group)
+            kept = None if call.keep is None else call.keep(tokens)
         except torch.OutOfMemoryError:
-            if actions.shape[0] * actions.shape[1] == 1:
+            if problems * candidates == 1:
                 raise
         else:
-            self._learn_memory(actions, before)
+            self._memory.fitted(call.work, actions.device, problems * candidates, before)
             return Evaluated(energies, poses, kept)
         # Only here, after the handler, is what the failed attempt held free again.
-        self._shrink(actions)
-        work = partial(self._imagine, dynamics, context, score=score, keep=keep)
-        problems, candidates = actions.shape[:2]
+        self._memory.failed(call.work, actions.device, problems * candidates)
         if candidates > 1:
             halves = actions.split(-(-candidates // 2), dim=1)  # type: ignore[no-untyped-call]
-            return _joined([work(group, half) for half in halves], dim=1)
+            return _joined([self._imagine(call, group, half) for half in halves], dim=1)
         middle = group.start + -(-problems // 2)
         groups = (slice(group.start, middle), slice(middle, group.start + problems))
         halves = actions.split(-(-problems // 2), dim=0)  # type: ignore[no-untyped-call]
-        return _joined([work(*pair) for pair in zip(groups, halves, strict=True)], dim=0)
-
-    def _shrink(self, actions: Tensor) -> None:
-        """Halve the batches from now on, and say so."""
-        failed = actions.shape[0] * actions.shape[1]
-        self._largest = min(self._largest, -(-failed // 2))
-        logger.warning(
-            "%d rollouts over %d steps do not fit into the memory of %s: batches have at most %d from now on",
-            failed,
-            actions.shape[2],
-            actions.device,
-            self._largest,
-        )
-        if actions.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _memory_before(self, actions: Tensor) -> int | None:
-        """Return what is allocated on the GPU, where what a batch needs has not been measured yet."""
-        if actions.device.type != "cuda" or actions.shape[2] in self._bytes_per_rollout:
-            return None
-        torch.cuda.reset_peak_memory_stats(actions.device)
-        return torch.cuda.memory_allocated(actions.device)
-
-    def _learn_memory(self, actions: Tensor, before: int | None) -> None:
-        if before is not None:
-            added = torch.cuda.max_memory_allocated(actions.device) - before
-            rollouts = actions.shape[0] * actions.shape[1]
-            self._bytes_per_rollout[actions.shape[2]] = max(added / rollouts, 1.0)
+        pairs = zip(groups, halves, strict=True)
+        return _joined([self._imagine(call, part, half) for part, half in pairs], dim=0)
 
 
 def measure_batch_size(

@@ -73,7 +73,8 @@ class Search:
         until_s, now_s = self._search_until(), time.monotonic()
         if until_s is None:
             return self._deadline_s is None or now_s < self._deadline_s
-        affordable = self._engine.throughput.affordable(self.batch.horizon, until_s - now_s)
+        work = self._engine.work(self.batch.context, self.batch.horizon)
+        affordable = self._engine.throughput.affordable(work, until_s - now_s)
         return affordable is None or affordable >= SMALLEST_BATCH * len(self.batch)
 
     def score(self, actions: Tensor, *, keep: Keep | None = None) -> Scored:
@@ -175,7 +176,8 @@ class Search:
 
     def _search_until(self) -> float | None:
         """Return when to stop so that the closing re-scoring still fits; None where the speed is not known yet."""
-        closing_s = self._engine.throughput.seconds(self.batch.horizon, 2 * len(self.batch))
+        closing = self._engine.work(self.batch.context, self.batch.horizon, exact=True)
+        closing_s = self._engine.throughput.seconds(closing, 2 * len(self.batch))
         if self._deadline_s is None or closing_s is None:
             return None
         return self._deadline_s - closing_s

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -24,11 +26,27 @@ _SMALLEST_SHARE = (
 _DOUBT = 0.8  # factor on the expected times whenever they kept a search from beginning
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Rollouts under way: their horizon and device, when they were begun and, on CUDA, the event before them."""
+class Work(NamedTuple):
+    """What the time and the memory of a rollout depend on.
+
+    Attributes:
+        horizon: Steps, H.
+        frames: Frames of context, k.
+        has_gradient: Whether what the way back needs is kept.
+        is_exact: Whether it is a run of the more exact model, where that is another one.
+    """
 
     horizon: int
+    frames: int = 1
+    has_gradient: bool = False
+    is_exact: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Rollouts under way: what they are, where, when they were begun and, on CUDA, the event before them."""
+
+    work: Work
     device: torch.device
     begun_s: float
     begun: torch.cuda.Event | None = None
@@ -36,7 +54,7 @@ class Measurement:
 
 @dataclass
 class _Cost:
-    """Weighted sums over the batches of one horizon: of 1, n, n^2, t and n t for n rollouts in t seconds."""
+    """Weighted sums over the batches of one kind of work: of 1, n, n^2, t and n t for n rollouts in t seconds."""
 
     batches: int = 0
     weight: float = 0.0
@@ -77,42 +95,42 @@ class _Cost:
 
 
 class Throughput:
-    """Expected times of batches, for every horizon. Reading them never waits for a GPU."""
+    """Expected times of batches, for every kind of work. Reading them never waits for a GPU."""
 
     def __init__(self) -> None:
-        self._costs: dict[int, _Cost] = {}
-        self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event, int, int]] = deque()
+        self._costs: dict[Work, _Cost] = {}
+        self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event, Work, int]] = deque()
 
-    def begin(self, horizon: int, device: torch.device) -> Measurement:
+    def begin(self, work: Work, device: torch.device) -> Measurement:
         """Note that rollouts begin."""
         begun = _event_now(device) if device.type == "cuda" else None
-        return Measurement(horizon, device, time.perf_counter(), begun)
+        return Measurement(work, device, time.perf_counter(), begun)
 
     def end(self, measurement: Measurement, rollouts: int) -> None:
         """Note that they are through, or queued on the GPU."""
         if measurement.begun is None:
-            self.learn(measurement.horizon, rollouts, time.perf_counter() - measurement.begun_s)
+            self.learn(measurement.work, rollouts, time.perf_counter() - measurement.begun_s)
             return
         ended = _event_now(measurement.device)
-        self._pending.append((measurement.begun, ended, measurement.horizon, rollouts))
+        self._pending.append((measurement.begun, ended, measurement.work, rollouts))
 
-    def learn(self, horizon: int, rollouts: int, seconds: float) -> None:
+    def learn(self, work: Work, rollouts: int, seconds: float) -> None:
         """Take in the time of a batch [s]."""
-        self._costs.setdefault(horizon, _Cost()).learn(rollouts, seconds)
+        self._costs.setdefault(work, _Cost()).learn(rollouts, seconds)
 
     def doubt(self) -> None:
         """Expect less time from now on: what kept a search from beginning cannot be measured again otherwise."""
         for cost in self._costs.values():
             cost.doubt()
 
-    def seconds(self, horizon: int, rollouts: int) -> float | None:
+    def seconds(self, work: Work, rollouts: int) -> float | None:
         """Return the time that one batch takes [s]; None: nothing was measured yet."""
-        parts_s = self._parts_s(horizon)
+        parts_s = self._parts_s(work)
         return None if parts_s is None else parts_s[0] + parts_s[1] * rollouts
 
-    def affordable(self, horizon: int, remaining_s: float) -> int | None:
+    def affordable(self, work: Work, remaining_s: float) -> int | None:
         """Return how many rollouts fit into one batch of a time [s]; None: nothing was measured yet."""
-        parts_s = self._parts_s(horizon)
+        parts_s = self._parts_s(work)
         if parts_s is None:
             return None
         fixed_s, each_s = parts_s
@@ -121,23 +139,33 @@ class Throughput:
     def queued_s(self) -> float:
         """Return the time that what is queued on a GPU will take still, about [s]; 0 on a CPU."""
         self._collect()
-        waiting = [self.seconds(horizon, rollouts) for _, _, horizon, rollouts in self._pending]
+        waiting = [self.seconds(work, rollouts) for _, _, work, rollouts in self._pending]
         return sum(seconds for seconds in waiting if seconds is not None)
 
-    def _parts_s(self, horizon: int) -> tuple[float, float] | None:
+    def _parts_s(self, work: Work) -> tuple[float, float] | None:
         self._collect()
         if not self._costs:
             return None
-        # Cost grows a little faster than the horizon: what is known of the nearest one tells enough.
-        nearest = min(self._costs, key=lambda known: abs(known - horizon))
+        # Cost grows a little faster than the horizon: what is known of the most similar work tells enough.
+        nearest = min(self._costs, key=partial(_difference, work))
         fixed_s, each_s = self._costs[nearest].parts_s
-        return fixed_s * horizon / nearest, each_s * horizon / nearest
+        return fixed_s * work.horizon / nearest.horizon, each_s * work.horizon / nearest.horizon
 
     def _collect(self) -> None:
         """Read the events that have come by; leave the others."""
         while self._pending and self._pending[0][1].query():  # type: ignore[no-untyped-call]
-            begun, ended, horizon, rollouts = self._pending.popleft()
-            self.learn(horizon, rollouts, begun.elapsed_time(ended) / 1e3)
+            begun, ended, work, rollouts = self._pending.popleft()
+            self.learn(work, rollouts, begun.elapsed_time(ended) / 1e3)
+
+
+def _difference(work: Work, other: Work) -> tuple[bool, bool, int, int]:
+    """Return how much two kinds of work differ; what changes the cost most comes first, the horizon is allowed for."""
+    return (
+        work.has_gradient != other.has_gradient,
+        work.is_exact != other.is_exact,
+        abs(work.frames - other.frames),
+        abs(work.horizon - other.horizon),
+    )
 
 
 def _event_now(device: torch.device) -> torch.cuda.Event:

@@ -12,17 +12,19 @@ from torch import Tensor
 
 from models.config import tiny
 from models.world_model import WorldModel
+from planner_server.planning.batch_memory import CPU_BATCH
 from planner_server.planning.dynamics import Context
 from planner_server.planning.errors import PlanningError
 from planner_server.planning.rollouts import (
-    CPU_BATCH,
     Evaluated,
     RolloutEngine,
     RolloutSettings,
     measure_batch_size,
 )
-from planner_server.planning.throughput import Throughput
+from planner_server.planning.throughput import Throughput, Work
 from planner_server.planning.world_model_dynamics import WorldModelDynamics, engine_for
+
+STEP = Work(horizon=1)
 
 
 class CountingWorld:
@@ -104,17 +106,17 @@ def test_results_are_scored_with_the_exact_model_where_asked_for() -> None:
     assert (rough.calls, exact.calls) == ([(1, 3)], [(1, 2)])
 
 
-def test_out_of_memory_halves_the_batches_for_good_and_says_so(
+def test_out_of_memory_halves_the_batches_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     actions, world = torch.rand(1, 40, 1, 7), CountingWorld(memory=9)
     engine = RolloutEngine(world, RolloutSettings(batch_size=32))
     expected = evaluate(RolloutEngine(CountingWorld()), actions)
-    with caplog.at_level(logging.WARNING, "planner_server.planning.rollouts"):
+    with caplog.at_level(logging.WARNING, "planner_server.planning.batch_memory"):
         result = evaluate(engine, actions)
     torch.testing.assert_close(result.energies, expected.energies)
-    assert "32 rollouts over 1 steps do not fit" in caplog.text
-    assert "at most 8 from now on" in caplog.text
+    assert "32 rollouts over 1 steps from 1 frames do not fit" in caplog.text
+    assert "at most 8 for now" in caplog.text
     world.calls.clear()
     evaluate(engine, actions)
     assert world.calls == [(1, 8)] * 5
@@ -157,19 +159,19 @@ def test_batches_are_cut_to_the_time_that_is_left() -> None:
     assert world.calls[0][1] <= 20
 
 
-def learned(batches: list[tuple[int, float]], horizon: int = 1) -> Throughput:
+def learned(batches: list[tuple[int, float]], work: Work = STEP) -> Throughput:
     throughput = Throughput()
     for rollouts, seconds in batches:
-        throughput.learn(horizon, rollouts, seconds)
+        throughput.learn(work, rollouts, seconds)
     return throughput
 
 
 def test_a_batch_costs_a_fixed_time_and_a_time_per_rollout() -> None:
     throughput = learned([(n, 0.002 + 0.001 * n) for n in (32, 8, 2, 16, 32, 2)])
-    assert throughput.seconds(1, 64) == pytest.approx(0.066, rel=0.05)
-    assert throughput.seconds(1, 2) == pytest.approx(0.004, rel=0.3)
-    assert throughput.affordable(1, 0.1) == pytest.approx((0.09 - 0.002) / 0.001, rel=0.05)
-    assert throughput.affordable(1, 0.0005) == 0
+    assert throughput.seconds(STEP, 64) == pytest.approx(0.066, rel=0.05)
+    assert throughput.seconds(STEP, 2) == pytest.approx(0.004, rel=0.3)
+    assert throughput.affordable(STEP, 0.1) == pytest.approx((0.09 - 0.002) / 0.001, rel=0.05)
+    assert throughput.affordable(STEP, 0.0005) == 0
 
 
 class GpuEvent:
@@ -190,13 +192,13 @@ def test_what_is_queued_on_a_gpu_counts_until_it_has_come_by() -> None:
     assert throughput.queued_s() == 0.0
     first, second = GpuEvent(), GpuEvent()
     for event in (first, second):
-        throughput._pending.append((GpuEvent(), event, 1, 32))
+        throughput._pending.append((GpuEvent(), event, STEP, 32))
     assert throughput.queued_s() == pytest.approx(0.068, rel=0.05)
     first.has_come = True
     assert 0.0 < throughput.queued_s() < 0.06
     second.has_come = True
     assert throughput.queued_s() == 0.0
-    assert throughput.affordable(1, -1.0) == 0
+    assert throughput.affordable(STEP, -1.0) == 0
 
 
 def test_times_are_taken_on_the_gpu_that_the_model_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,14 +211,14 @@ def test_times_are_taken_on_the_gpu_that_the_model_is_on(monkeypatch: pytest.Mon
     monkeypatch.setattr("torch.cuda.Event", lambda **_: RecordedEvent())
     monkeypatch.setattr("torch.cuda.current_stream", "of {}".format)
     throughput = Throughput()
-    throughput.end(throughput.begin(1, torch.device("cuda:3")), 32)
+    throughput.end(throughput.begin(STEP, torch.device("cuda:3")), 32)
     assert streams == ["of cuda:3"] * 2
 
 
 def test_small_closing_batches_do_not_make_the_next_search_smaller() -> None:
     whole = [(32, 0.034), (4, 0.006)] * 5
     before, after = learned(whole), learned([*whole, (2, 0.004), (2, 0.004), (2, 0.004)])
-    expected, found = before.affordable(1, 0.2), after.affordable(1, 0.2)
+    expected, found = before.affordable(STEP, 0.2), after.affordable(STEP, 0.2)
     assert expected is not None
     assert found is not None
     assert found > 0.9 * expected
@@ -224,25 +226,39 @@ def test_small_closing_batches_do_not_make_the_next_search_smaller() -> None:
 
 def test_batches_of_one_size_are_taken_for_proportional() -> None:
     throughput = learned([(16, 0.016)] * 4)
-    assert throughput.seconds(1, 8) == pytest.approx(0.008)
-    assert throughput.seconds(2, 8) == pytest.approx(0.016), "two steps cost about twice as much"
+    assert throughput.seconds(STEP, 8) == pytest.approx(0.008)
+    assert throughput.seconds(Work(2), 8) == pytest.approx(0.016), (
+        "two steps cost about twice as much"
+    )
+
+
+def test_other_contexts_gradients_and_the_exact_model_have_times_of_their_own() -> None:
+    throughput = learned([(16, 0.016)] * 4)
+    older, steep, exact = Work(1, frames=8), Work(1, has_gradient=True), Work(1, is_exact=True)
+    for factor, work in ((2, older), (3, steep), (4, exact)):
+        assert throughput.seconds(work, 8) == pytest.approx(0.008), "until it is known"
+        for _ in range(4):
+            throughput.learn(work, 16, 0.016 * factor)
+        assert throughput.seconds(work, 8) == pytest.approx(0.008 * factor)
+    assert throughput.seconds(STEP, 8) == pytest.approx(0.008)
+    assert throughput.seconds(Work(2, frames=6), 8) == pytest.approx(2 * 2 * 0.008), "like 8 frames"
 
 
 def test_what_only_happens_once_is_soon_forgotten() -> None:
     warming_up = learned([(8, 30.0), (8, 0.008)])
-    assert warming_up.seconds(1, 8) == pytest.approx(0.008)
+    assert warming_up.seconds(STEP, 8) == pytest.approx(0.008)
     hiccup = learned([(8, 0.008)] * 10 + [(8, 30.0)])
-    expected_s = hiccup.seconds(1, 8)
+    expected_s = hiccup.seconds(STEP, 8)
     assert expected_s is not None
     assert 0.008 < expected_s < 4 * 0.008
-    assert learned([]).affordable(1, 1.0) is None
+    assert learned([]).affordable(STEP, 1.0) is None
 
 
 def test_the_engine_learns_how_fast_its_model_is() -> None:
     engine = RolloutEngine(CountingWorld(rollout_s=0.002))
     for size in (4, 8, 16, 8):
         evaluate(engine, torch.rand(1, size, 1, 7))
-    affordable = engine.throughput.affordable(1, 1.0)
+    affordable = engine.throughput.affordable(STEP, 1.0)
     assert affordable is not None
     assert 10 < affordable <= 900
 
@@ -337,7 +353,7 @@ def test_precisions_that_cannot_be_had_are_refused(model: WorldModel) -> None:
 def test_an_engine_is_made_for_a_model_and_a_precision(model: WorldModel) -> None:
     start, actions = real_context(model, 1), torch.rand(1, 4, 2, 7) - 0.5
     engine = engine_for(model, "bfloat16", settings=RolloutSettings(batch_size=3))
-    assert engine.batch_size(2, actions.device) == 3
+    assert engine.batch_size(Work(2), actions.device) == 3
     assert engine.max_frames == model.config.predictor.max_frames
     poses = engine.evaluate(start, actions, lambda t, p, _: t.mean(dim=(-3, -2, -1))).poses
     torch.testing.assert_close(poses, WorldModelDynamics(model).rollout(start, actions)[1])
@@ -380,5 +396,5 @@ def test_cuda_batches_mix_problems_and_grow_with_the_free_memory(model: WorldMod
         return tokens.abs().mean(dim=(-3, -2, -1))
 
     first = engine.evaluate(moved, actions, score)
-    assert engine.batch_size(1, actions.device) > 16
+    assert engine.batch_size(STEP, actions.device) > 16
     torch.testing.assert_close(engine.evaluate(moved, actions, score).energies, first.energies)
