@@ -24,4 +24,4 @@ class UnknownPlannerError(PlanningError):
 
 
 class NonFiniteEnergyError(PlanningError):
-    """The model predicted no finite energy for any candidate: weights or precision are broken."""
+    """The model predicted no finite energy for any problem: weights or precision are broken."""

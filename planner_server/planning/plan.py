@@ -47,7 +47,8 @@ class Plan:
     Attributes:
         actions: float64 `[H, 7]`, inside the bounds [m, rad, closedness per control period].
         predicted_states: float64 `[H, 7]`, the poses these actions lead to.
-        energy: Energy of exactly these actions, scored by the model once more after the search.
+        energy: Energy of exactly these actions, scored by the model once more after the search. Not finite where the
+            model predicts no numbers for this problem; `energy_do_nothing` alike.
         energy_now: Energy of the current frame: 0 means that the goal is reached.
         energy_do_nothing: Energy the model predicts for staying.
         energy_per_iteration: Lowest energy known after every iteration of the search.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from planner_server.planning.batch import ProblemBatch, shape_of
 from planner_server.planning.budget import Budget
-from planner_server.planning.errors import InvalidProblemError
+from planner_server.planning.errors import InvalidProblemError, NonFiniteEnergyError
 from planner_server.planning.plan import Plan
 from planner_server.planning.problem import PlanningProblem
 from planner_server.planning.rollouts import RolloutEngine
@@ -49,12 +50,13 @@ class SearchingPlanner(ABC):
                 deadline evenly.
 
         Returns:
-            One plan per problem, in their order.
+            One plan per problem, in their order. Where the model predicts no finite energy for some of them, it is
+            for the caller to see that their `energy` or `energy_do_nothing` is not finite; the others' plans are good.
 
         Raises:
             InvalidProblemError: A horizon is beyond what the model can imagine.
             BoundsError: Bounds leave no action.
-            NonFiniteEnergyError: The model predicted no finite energy.
+            NonFiniteEnergyError: The model predicted no finite energy for any of the problems.
         """
         started_s, budget = time.monotonic(), budget or Budget()
         for problem in problems:
@@ -67,6 +69,7 @@ class SearchingPlanner(ABC):
             batch = ProblemBatch([problems[index] for index in group])
             found = self._plan_batch(Search(self._engine, batch, budget, deadline_s))
             plans.update(zip(group, found, strict=True))
+        _check_energies(plans.values())
         return [plans[index] for index in range(len(problems))]
 
     @abstractmethod
@@ -89,6 +92,15 @@ class SearchingPlanner(ABC):
                 f"horizon is {problem.horizon}; with {problem.frames} frame(s) of context this model imagines at "
                 f"most {longest} steps"
             )
+
+
+def _check_energies(plans: Collection[Plan]) -> None:
+    """Refuse plans none of which has energies that are numbers."""
+    energies = [(plan.energy, plan.energy_do_nothing) for plan in plans]
+    if energies and not any(math.isfinite(sum(each)) for each in energies):
+        raise NonFiniteEnergyError(
+            f"the model predicts energies that are not finite ({energies}); check the weights, and try float32"
+        )
 
 
 def _group(problems: Sequence[PlanningProblem]) -> list[list[int]]:

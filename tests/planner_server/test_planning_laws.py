@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -474,6 +474,37 @@ class BrokenWorld(LinearWorld):
 def test_a_model_that_predicts_no_numbers_is_an_error(name: str) -> None:
     with pytest.raises(NonFiniteEnergyError, match="check the weights"):
         make(name, BrokenWorld()).plan([problem_for(TARGET)])
+
+
+class WorldBrokenForOne(CurvedWorld):
+    """Predicts no numbers from where x begins beyond 0.4 m."""
+
+    def rollout(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, poses = super().rollout(context, actions)
+        is_broken = context.states[:, -1, 0] > 0.4
+        return torch.where(is_broken[:, None, None, None, None], torch.nan, tokens), poses
+
+
+@pytest.mark.parametrize("budget", [Budget(max_evaluations=60), Budget(plateau=0.5)])
+@pytest.mark.parametrize("is_batch", [False, True])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_problem_without_numbers_costs_the_others_nothing(
+    name: str, is_batch: bool, budget: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_batch:
+        monkeypatch.setattr("planner_server.planning.planner.searched_alone", lambda _: False)
+    good = [curved_problem((x, 0.05, -x / 2, 0, 0, 0, 0.2), 1) for x in (0.1, -0.13)]
+    bad = replace(good[0], context_states=torch.full((1, 7), 0.5))
+    world, alone = WorldBrokenForOne(), WorldBrokenForOne()
+    found = make(name, world).plan([good[0], bad, good[1]], budget)
+    expected = make(name, alone).plan(good, budget)
+    assert sum(world.calls) <= sum(alone.calls) * 3 / 2, "nothing was imagined twice"
+    for one, other in zip((found[0], found[2]), expected, strict=True):
+        np.testing.assert_array_equal(one.actions, other.actions)
+        assert (one.energy, one.evaluations) == (other.energy, other.evaluations)
+    assert np.isnan(found[1].energy)
+    assert np.isnan(found[1].energy_do_nothing)
+    assert np.isfinite(found[1].actions).all()
 
 
 class PartlyBrokenWorld(LinearWorld):
