@@ -1,6 +1,6 @@
 """From requests to plans: read and encode the frames, pose the problems, search them together, judge the answers.
 
-Whatever goes wrong with one request stays with it. Used by the worker's thread only.
+Whatever goes wrong with one request stays with it, unless the device fails. Used by the worker's thread only.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ class BatchPlanner:
         return [answers[index] for index in range(len(requests))]
 
     def answers(self, requests: Sequence[PlanRequest]) -> Iterator[tuple[int, Answer]]:
-        """Do the same, and yield every request's place and its answer as soon as it is there."""
+        """Do the same, and yield every request's place and its answer as soon as it is there.
+
+        Raises:
+            torch.AcceleratorError: The device has failed; there are no more answers.
+        """
         posed: dict[int, _Posed] = {}
         for index, request in enumerate(requests):
             found = self._try_to_pose(request)
@@ -86,8 +90,10 @@ class BatchPlanner:
     def _try_to_pose(self, request: PlanRequest) -> _Posed | PlannerError:
         try:
             return self._pose(request)
+        except torch.AcceleratorError:
+            raise
         except Exception as error:  # noqa: BLE001 - the other requests of the batch shall not suffer
-            return refusal_of(request, error)
+            return refusal_of(request.name, error)
 
     def _pose(self, request: PlanRequest) -> _Posed:
         """Read and encode a frame; one by one, so that tokens do not depend on the neighbours' frames."""
@@ -175,11 +181,11 @@ class BatchPlanner:
         """Search a batch; None where that fails, and nobody knows for whose sake."""
         try:
             return self._search_at_once(batch, is_behind=is_behind)
+        except torch.AcceleratorError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it stays with its request
-            if isinstance(error, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
             if len(batch) == 1:
-                return [refusal_of(batch[0].request, error)]
+                return [refusal_of(batch[0].request.name, error)]
             kind = type(error).__name__
             logger.warning("a batch of %d failed (%s); its halves are tried", len(batch), kind)
             return None

@@ -1,4 +1,4 @@
-"""Why there is no plan, told by the error that kept it from being made."""
+"""Why there is no answer, told by the error that kept it from being made."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 import torch
 
 from planner_server.errors import PlannerError
-from planner_server.plan_request import PlanRequest
 from planner_server.planning import NonFiniteEnergyError, PlanningError
 
 logger = logging.getLogger(__name__)
 
+DEVICE_FAILED = "the device that plans has failed; see the server's log, then restart the server"
 
-def refusal_of(request: PlanRequest, error: Exception) -> PlannerError:
+
+def refusal_of(name: str, error: Exception) -> PlannerError:
     """Return what whoever asked is told; what nobody expected goes to the log."""
     if isinstance(error, PlannerError):
         return error
@@ -26,9 +27,11 @@ def refusal_of(request: PlanRequest, error: Exception) -> PlannerError:
             "planner_failed",
             "the device has not enough memory for a single plan; lower chunk_size or context, or free the device",
         )
-    logger.error("%s failed", request.name, exc_info=error)
+    if isinstance(error, torch.AcceleratorError):
+        return PlannerError("not_ready", DEVICE_FAILED)
+    logger.error("%s failed", name, exc_info=error)
     return PlannerError(
-        "planner_failed", "planning failed unexpectedly; the server's log has the details"
+        "planner_failed", "that failed unexpectedly; the server's log has the details"
     )
 
 

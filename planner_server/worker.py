@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from planner_server.batch_planner import BatchPlanner
 from planner_server.errors import PlannerError, SupersededError
 from planner_server.goal_tokens import GoalTokens, digest_of
 from planner_server.goals import GoalImage, GoalRules, SubGoal
+from planner_server.jobs import Job, fail, perform, plan_for
 from planner_server.landscape import Energies, EnergyQuestion, energies_of
 from planner_server.mailbox import Mailbox
 from planner_server.memories import Memories
 from planner_server.options import PlanOptions
 from planner_server.plan_request import Frame, Planned, PlanRequest
+from planner_server.refusals import DEVICE_FAILED
 from planner_server.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ Answer = TypeVar("Answer")
 
 _JOIN_TIMEOUT_S = 10.0
 _WARM_UP_EVALUATIONS = 64
+_THREAD_FAILED = "the planning thread has failed; see the server's log, then restart the server"
 _PATIENCE_OF_OTHERS_S = 1.0  # goals and landscapes wait no longer than this behind plans
 
 
@@ -48,21 +51,6 @@ class WorkerOptions:
     max_sessions: int = 64
 
 
-@dataclass(frozen=True, eq=False)
-class _Job(Generic[Answer]):
-    """One thing to do: `question` is a plan request that may share a batch, or work of another kind."""
-
-    question: PlanRequest | Callable[[ServedModel], Answer]
-    future: Future[Answer]
-    name: str
-
-    def goes_with(self, other: _Job[Any]) -> bool:
-        mine, its = self.question, other.question
-        return (
-            isinstance(mine, PlanRequest) and isinstance(its, PlanRequest) and mine.goes_with(its)
-        )
-
-
 class PlanningWorker:
     """Owns the model and the thread that uses it.
 
@@ -74,10 +62,11 @@ class PlanningWorker:
     def __init__(self, load: Callable[[], ServedModel], options: WorkerOptions) -> None:
         self._load = load
         self._options = options
-        self._mailbox: Mailbox[_Job[Any]] = Mailbox()
+        self._mailbox: Mailbox[Job[Any]] = Mailbox()
         self._goals: GoalTokens | None = None  # used by the thread only
         self._loaded: Future[ServedModel] = Future()
         self._warmed_up: Future[None] = Future()
+        self._failure: str | None = None  # what ended the thread before its time
         self._thread = threading.Thread(target=self._run, name="planning-worker", daemon=True)
 
     def start(self) -> Future[ServedModel]:
@@ -91,19 +80,14 @@ class PlanningWorker:
         return len(self._mailbox)
 
     def check_ready(self) -> None:
-        """Return once a first plan has been made.
+        """Return while plans can be made: from the first one on, the warm-up, until the thread ends.
 
         Raises:
             PlannerError: `not_ready`.
         """
+        self.check_alive()
         if not self._warmed_up.done():
             raise PlannerError("not_ready", "the model is warming up; try again in a few seconds")
-        error = self._warmed_up.exception()
-        if error is not None:
-            raise PlannerError(
-                "not_ready",
-                f"the model cannot plan: {error}. See the server's log, then restart it",
-            )
 
     def check_alive(self) -> None:
         """Return while the thread lives and its model has not proven unable to plan.
@@ -111,8 +95,14 @@ class PlanningWorker:
         Raises:
             PlannerError: `not_ready`.
         """
-        if self._warmed_up.done():
-            self.check_ready()
+        if self._failure is not None:
+            raise self._closed()
+        error = self._warmed_up.exception() if self._warmed_up.done() else None
+        if error is not None:
+            raise PlannerError(
+                "not_ready",
+                f"the model cannot plan: {error}. See the server's log, then restart it",
+            )
         if not self._thread.is_alive():
             raise PlannerError("not_ready", "the planning thread has ended; restart the server")
 
@@ -137,11 +127,11 @@ class PlanningWorker:
     def plan(self, request: PlanRequest) -> Future[Planned]:
         """Plan once; the request waits its turn and is not superseded."""
         self._check_room()
-        return self._submit(object(), _Job(request, Future(), request.name), request.due_s)
+        return self._submit(object(), Job(request, Future(), request.name), request.due_s)
 
     def observe(self, session_id: str, request: PlanRequest) -> Future[Planned]:
         """Plan for a session's newest observation; one of it that still waits fails with `SupersededError`."""
-        return self._submit(session_id, _Job(request, Future(), request.name), request.due_s)
+        return self._submit(session_id, Job(request, Future(), request.name), request.due_s)
 
     def drain(self, timeout_s: float) -> None:
         """Take no further questions, and answer those that wait, for as long as that may take [s]."""
@@ -152,7 +142,7 @@ class PlanningWorker:
         """Refuse what waits with `shutting_down`, let the running plan end, stop the thread."""
         self._mailbox.close()
         for job in self._mailbox.clear():
-            _fail(job, _shutting_down())
+            fail(job, self._closed())
         if self._thread.is_alive():
             self._thread.join(_JOIN_TIMEOUT_S)
 
@@ -169,20 +159,41 @@ class PlanningWorker:
     def _submit_one(self, work: Callable[[ServedModel], Answer], name: str) -> Future[Answer]:
         self._check_room()
         due_s = time.monotonic() + _PATIENCE_OF_OTHERS_S
-        return self._submit(object(), _Job(work, Future[Answer](), name), due_s)
+        return self._submit(object(), Job(work, Future[Answer](), name), due_s)
 
-    def _submit(self, key: Hashable, job: _Job[Answer], due_s: float) -> Future[Answer]:
+    def _submit(self, key: Hashable, job: Job[Answer], due_s: float) -> Future[Answer]:
         try:
             replaced = self._mailbox.put(key, job, due_s)
         except RuntimeError as error:
-            raise _shutting_down() from error
+            raise self._closed() from error
         if replaced is not None:
-            _fail(replaced, SupersededError())
+            fail(replaced, SupersededError())
         return job.future
+
+    def _closed(self) -> PlannerError:
+        """Return why nothing is planned any more."""
+        if self._failure is not None:
+            return PlannerError("not_ready", self._failure)
+        return PlannerError(
+            "shutting_down", "the server is stopping; connect again when it is back"
+        )
 
     # Below: called by the worker's thread only ------------------------------------------------
 
     def _run(self) -> None:
+        """Serve until the end; however that comes, nobody waits for an answer after it."""
+        try:
+            self._serve()
+        except Exception as error:
+            logger.critical("the planning thread ends; restart the server", exc_info=error)
+            is_lost = isinstance(error, torch.AcceleratorError)
+            self._failure = DEVICE_FAILED if is_lost else _THREAD_FAILED
+        finally:
+            self._mailbox.close()
+            for job in self._mailbox.clear():
+                fail(job, self._closed())
+
+    def _serve(self) -> None:
         if self._options.torch_threads is not None:
             torch.set_num_threads(self._options.torch_threads)
         try:
@@ -192,13 +203,13 @@ class PlanningWorker:
             return
         self._goals = GoalTokens(model, self._options.goal_cache)
         self._loaded.set_result(model)
-        _perform(_Job(self._warm_up, self._warmed_up, "warm-up"), model)
+        perform(Job(self._warm_up, self._warmed_up, "warm-up"), model)
         planner = BatchPlanner(model, self._known_goals(), Memories(self._options.max_sessions))
-        while (jobs := self._mailbox.take(model.most_sessions, _Job.goes_with)) is not None:
+        while (jobs := self._mailbox.take(model.most_sessions, Job.goes_with)) is not None:
             if isinstance(jobs[0].question, PlanRequest):
-                _plan(jobs, planner)
+                plan_for(jobs, planner)
             else:
-                _perform(jobs[0], model)
+                perform(jobs[0], model)
 
     def _warm_up(self, model: ServedModel) -> None:
         """Plan once on a grey image, so that the first robot does not wait for one-time costs."""
@@ -237,59 +248,3 @@ class PlanningWorker:
 
     def _check_goal(self, goal: SubGoal) -> None:
         self._known_goals().goal(goal)
-
-
-def _plan(jobs: list[_Job[Any]], planner: BatchPlanner) -> None:
-    """Plan for a batch of jobs; every one of them is told, whatever happens."""
-    wanted = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-    requests = [job.question for job in wanted if isinstance(job.question, PlanRequest)]
-    for index, answer in planner.answers(requests):
-        job = wanted[index]
-        if isinstance(answer, PlannerError):
-            job.future.set_exception(answer)
-        else:
-            _log(job.name, answer)
-            job.future.set_result(answer)
-
-
-def _perform(job: _Job[Any], model: ServedModel) -> None:
-    """Do one job of another kind; whatever happens, its future is told and the thread goes on."""
-    if not job.future.set_running_or_notify_cancel() or isinstance(job.question, PlanRequest):
-        return
-    try:
-        answer = job.question(model)
-    except PlannerError as error:
-        job.future.set_exception(error)
-    except ValueError as error:  # what planning refuses
-        job.future.set_exception(PlannerError("invalid_request", str(error)))
-    except Exception:
-        logger.exception("%s failed", job.name)
-        text = "that failed unexpectedly; the server's log has the details"
-        job.future.set_exception(PlannerError("planner_failed", text))
-    else:
-        job.future.set_result(answer)
-
-
-def _fail(job: _Job[Any], error: PlannerError) -> None:
-    if job.future.set_running_or_notify_cancel():
-        job.future.set_exception(error)
-
-
-def _shutting_down() -> PlannerError:
-    return PlannerError("shutting_down", "the server is stopping; connect again when it is back")
-
-
-def _log(name: str, planned: Planned) -> None:
-    plan = planned.plan
-    logger.info(
-        "%s: energy %.4f -> %.4f, %d evaluations (%s), encode %.0f ms, plan %.0f ms, queue %.0f ms, batch of %d",
-        name,
-        plan.energy_now,
-        plan.energy,
-        plan.evaluations,
-        plan.stop_reason.value,
-        planned.encode_ms,
-        planned.plan_ms,
-        planned.queue_ms,
-        planned.batch_size,
-    )

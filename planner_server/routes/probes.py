@@ -13,15 +13,16 @@ probes = APIRouter(tags=["health"])
 model = APIRouter(prefix="/v1", tags=["model"])
 
 
-@probes.get("/healthz")
-async def healthz() -> Health:
-    """Say that the process lives; true while it plans, too."""
+@probes.get("/healthz", responses={503: {"model": ErrorAnswer, "description": "Restart it"}})
+async def healthz(service: Service) -> Health:
+    """Say that the process lives, also while it plans: 503 where only a restart would help."""
+    service.worker.check_alive()
     return Health(status="ok")
 
 
 @probes.get("/readyz", responses={503: {"model": ErrorAnswer, "description": "Not ready yet"}})
 async def readyz(service: Service) -> Readiness:
-    """Say whether the first plan can be made at once: 503 until the model is warmed up."""
+    """Say whether the first plan can be made at once: 503 until the model is warmed up, and after its device failed."""
     service.worker.check_ready()
     problem = service.archive.writer.problem
     return Readiness(

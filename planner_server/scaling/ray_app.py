@@ -58,7 +58,7 @@ class Planner:
         """Have Ray replace a replica whose model cannot plan.
 
         Raises:
-            PlannerError: `not_ready`, after a warm-up that failed.
+            PlannerError: `not_ready`, after a warm-up that failed, and once the device has failed or the thread ended.
         """
         parts = getattr(getattr(_Replica.app, "state", None), "parts", None)
         if parts is not None:
