@@ -131,11 +131,7 @@ class Search:
         """
         begun_s = time.monotonic()
         answers = self.best_actions if answers is None else answers
-        exact = Limits(
-            [problem.bounds for problem in self.batch.problems],
-            self.batch.horizon,
-            torch.stack([p.context_states[-1] for p in self.batch.problems]).cpu().double(),
-        )
+        exact = self._exact_limits()
         actions = exact.project(answers.cpu().double()[:, None])[:, 0]
         closing = torch.stack([actions, exact.stay()], dim=1).to(self.batch.states)
         energies = self._imagine(closing, exact=True).energies.cpu()
@@ -148,7 +144,13 @@ class Search:
         if self._deadline_s is not None and time.monotonic() < self._deadline_s:
             self._engine.throughput.doubt()  # or a model that was slow once would never be asked again
         energies = self.batch.energy_now().cpu()[:, None].expand(-1, 2)
-        return self._report(self.best_actions.cpu().double(), energies, 0.0)
+        return self._report(self._exact_limits().stay(), energies, 0.0)
+
+    def _exact_limits(self) -> Limits:
+        """Return the limits in double precision, which what is answered must keep."""
+        states = torch.stack([problem.context_states[-1] for problem in self.batch.problems])
+        bounds = [problem.bounds for problem in self.batch.problems]
+        return Limits(bounds, self.batch.horizon, states.cpu().double())
 
     def _within_evaluations(self, wanted: int) -> int:
         most = self._budget.max_evaluations

@@ -220,7 +220,7 @@ def test_older_frames_reach_the_model() -> None:
 
 # Bounds ---------------------------------------------------------------------------------------
 
-magnitudes = st.sampled_from([0.0, 0.01, 0.075, 0.3])
+magnitudes = st.sampled_from([0.0, 0.01, 0.075, 0.1, 0.3])
 unit_floats = st.floats(-1, 1, width=32)
 
 
@@ -247,6 +247,7 @@ def any_bounds(draw: st.DrawFn) -> ActionBounds:
                 [
                     GripperRule(),
                     GripperRule(dead_zone=0.1),
+                    GripperRule(close_from=0),
                     GripperRule(close_from=1),
                     GripperRule(open_from=0),
                 ]
@@ -280,6 +281,25 @@ def test_returned_actions_never_violate_the_bounds(
         assert np.abs(found.actions[:, :3]).sum(axis=1).max() <= bounds.l1_radius_m + 1e-9
     if bounds.workspace is not None:
         _check_workspace(bounds.workspace, np.array(state), found.predicted_states[:, :3])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    bounds=any_bounds(),
+    state=st.lists(st.floats(-0.1875, 0.1875, width=32), min_size=3, max_size=3),
+    horizon=st.integers(1, 3),
+)
+def test_a_plan_to_stay_does_not_violate_the_bounds_either(
+    bounds: ActionBounds, state: list[float], horizon: int
+) -> None:
+    start = torch.tensor([[*state, 0.0, 0.0, 0.0, 0.0]])
+    problem = problem_for(TARGET, bounds=bounds, context_states=start, horizon=horizon)
+    found = plan("icem", problem, Budget(deadline_ms=1e-6))
+    assert found.stop_reason is StopReason.HELD
+    assert contains(bounds, torch.from_numpy(found.actions), start[0])
+    low, high = (np.array(limits) for limits in bounds.limits(horizon))
+    assert (found.actions >= low).all()
+    assert (found.actions <= high).all()
 
 
 def _check_workspace(workspace: Workspace, start: Any, positions: Any) -> None:
