@@ -33,7 +33,6 @@ from planner_server.planning import (
     planners,
 )
 from planner_server.planning.batch_memory import CPU_BATCH
-from planner_server.planning.rollouts import measure_batch_size
 
 _KNEE_SIZES = (2, 8, 16, 24, 32, 40, 48, 64, 96)
 _HORIZONS = (1, 2, 3, 6)
@@ -181,7 +180,7 @@ class ShippedBench:
         """Return milliseconds per rollout over the size of the batch."""
         context = speed.some_context(self._model, 1)
         with self._sections.section("batch sizes"):
-            seconds = measure_batch_size(self._dynamics, context, _KNEE_SIZES)
+            seconds = speed.over_batch_size(self._dynamics, context, _KNEE_SIZES)
         return {size: 1e3 * value for size, value in seconds.items()}
 
     def together(self) -> speed.Together:

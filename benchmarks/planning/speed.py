@@ -22,6 +22,7 @@ from models.world_model import WorldModel, normalise
 from planner_server.planning import (
     Budget,
     Context,
+    Dynamics,
     Planner,
     PlanningError,
     PlanningProblem,
@@ -111,6 +112,20 @@ def over_batches(model: WorldModel, sizes: Sequence[int]) -> Iterator[Cost]:
             yield Cost(way, 1, size, milliseconds)
 
 
+@torch.inference_mode()
+def over_batch_size(dynamics: Dynamics, context: Context, sizes: Sequence[int]) -> dict[int, float]:
+    """Time batches of one step for the first problem of a context.
+
+    Returns:
+        Seconds per rollout of every size: the knee is the smallest size that is nearly as fast as the fastest.
+    """
+    one, seconds = context.select(slice(0, 1)), {}
+    for size in sizes:
+        call = partial(dynamics.rollout, one, some_actions(size, 1, context.tokens.device))
+        seconds[size] = min(_seconds(call) for _ in range(_CALLS)) / size
+    return seconds
+
+
 @dataclass(frozen=True)
 class Together:
     """Time [ms] of planning several robots' problems in one call, and in one call each."""
@@ -173,13 +188,19 @@ def _race(calls: Mapping[Key, Callable[[], object]]) -> dict[Key, float]:
     times: dict[Key, list[float]] = {key: [] for key in calls}
     for turn in range(_CALLS + 1):
         for key, call in calls.items():
-            begun_s = time.perf_counter()
-            call()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            taken_s = _seconds(call)
             if turn:  # the first one warms up
-                times[key].append(1e3 * (time.perf_counter() - begun_s))
+                times[key].append(1e3 * taken_s)
     return {key: statistics.median(values) for key, values in times.items()}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Return the time of a call, what it left queued on a GPU included [s]."""
+    begun_s = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun_s
 
 
 def milliseconds(call: Callable[[], object]) -> float:

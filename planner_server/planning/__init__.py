@@ -23,7 +23,7 @@ from planner_server.planning.gradient import GradientPlanner, GradientSettings
 from planner_server.planning.icem import IcemPlanner, IcemSettings
 from planner_server.planning.limits import contains, project
 from planner_server.planning.mppi import MppiPlanner, MppiSettings
-from planner_server.planning.plan import Candidates, Plan, Timings, shift
+from planner_server.planning.plan import Candidates, Plan, shift
 from planner_server.planning.planner import Planner
 from planner_server.planning.problem import PlanningProblem
 from planner_server.planning.registry import planners
@@ -66,7 +66,6 @@ __all__ = [
     "StopReason",
     "SurrogatePlanner",
     "SurrogateSettings",
-    "Timings",
     "UnknownPlannerError",
     "Workspace",
     "WorldModelDynamics",

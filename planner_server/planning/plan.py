@@ -12,21 +12,6 @@ from torch import Tensor
 from planner_server.planning.budget import StopReason
 
 
-@dataclass(frozen=True)
-class Timings:
-    """Where the time of a plan went [ms]; problems planned as one batch report the batch's times.
-
-    Attributes:
-        total_ms: The whole search.
-        model_ms: Of it, waiting for the model.
-        rescoring_ms: Of that, the closing re-scoring.
-    """
-
-    total_ms: float
-    model_ms: float
-    rescoring_ms: float
-
-
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """The candidates of one iteration, for display.
@@ -53,7 +38,6 @@ class Plan:
         energy_do_nothing: Energy the model predicts for staying.
         energy_per_iteration: Lowest energy known after every iteration of the search.
         evaluations: Action sequences imagined for this problem, the closing re-scoring included.
-        timings: Where the time went.
         stop_reason: Why the search ended. `HELD`: the model was not asked, `energy` and `energy_do_nothing` are those
             of the current frame.
         candidates: What was tried, iteration by iteration, for display; empty where the model was not asked.
@@ -66,7 +50,6 @@ class Plan:
     energy_do_nothing: float
     energy_per_iteration: tuple[float, ...]
     evaluations: int
-    timings: Timings
     stop_reason: StopReason
     candidates: tuple[Candidates, ...]
 

@@ -28,8 +28,6 @@ Score = Callable[[Tensor, Tensor, slice], Tensor]
 Keep = Callable[[Tensor], Tensor]
 """From the predicted tokens `[p, s, H, N, D]` of one model call to what of them is returned `[p, s, h, N, C]`."""
 
-_TIMED_CALLS = 5
-
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RolloutSettings:
@@ -196,28 +194,6 @@ class RolloutEngine:
         halves = actions.split(-(-problems // 2), dim=0)  # type: ignore[no-untyped-call]
         pairs = zip(groups, halves, strict=True)
         return _joined([self._imagine(call, part, half) for part, half in pairs], dim=0)
-
-
-def measure_batch_size(
-    dynamics: Dynamics, context: Context, sizes: Sequence[int]
-) -> dict[int, float]:
-    """Time batches of one step for the first problem of a context.
-
-    Returns:
-        Seconds per rollout of every size: the knee is the smallest size that is nearly as fast as the fastest.
-    """
-    one = context.select(slice(0, 1))
-    seconds: dict[int, float] = {}
-    for size in sizes:
-        actions = torch.zeros(1, size, 1, 7, device=context.tokens.device)
-        times = []
-        with torch.inference_mode():
-            for _ in range(_TIMED_CALLS):
-                begun_s = time.perf_counter()
-                dynamics.rollout(one, actions)
-                times.append(time.perf_counter() - begun_s)
-        seconds[size] = min(times) / size
-    return seconds
 
 
 def _without_gradients(actions: Tensor) -> AbstractContextManager[object]:

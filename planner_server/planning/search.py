@@ -17,7 +17,7 @@ from models.poses import compose
 from planner_server.planning.batch import ProblemBatch
 from planner_server.planning.budget import Budget, StopReason
 from planner_server.planning.limits import Limits
-from planner_server.planning.plan import Candidates, Plan, Timings
+from planner_server.planning.plan import Candidates, Plan
 from planner_server.planning.rollouts import Evaluated, Keep, RolloutEngine
 from planner_server.planning.scored import Scored, take
 
@@ -53,8 +53,6 @@ class Search:
         self._engine = engine
         self._budget = budget
         self._deadline_s = deadline_s
-        self._started_s = time.monotonic()
-        self._model_s = 0.0
         self._evaluations = [0] * len(batch)
         self._reasons: list[StopReason | None] = [None] * len(batch)
         self._history: list[Tensor] = []
@@ -129,14 +127,13 @@ class Search:
 
         A problem for which the model predicts no numbers gets a plan whose energies are none.
         """
-        begun_s = time.monotonic()
         answers = self.best_actions if answers is None else answers
         exact = self._exact_limits()
         actions = exact.project(answers.cpu().double()[:, None])[:, 0]
         closing = torch.stack([actions, exact.stay()], dim=1).to(self.batch.states)
         energies = self._imagine(closing, exact=True).energies.cpu()
         self._evaluations = [count + closing.shape[1] for count in self._evaluations]
-        return self._report(actions, energies, 1e3 * (time.monotonic() - begun_s))
+        return self._report(actions, energies)
 
     def hold(self) -> list[Plan]:
         """Return the plans to stay, without asking the model."""
@@ -144,7 +141,7 @@ class Search:
         if self._deadline_s is not None and time.monotonic() < self._deadline_s:
             self._engine.throughput.doubt()  # or a model that was slow once would never be asked again
         energies = self.batch.energy_now().cpu()[:, None].expand(-1, 2)
-        return self._report(self._exact_limits().stay(), energies, 0.0)
+        return self._report(self._exact_limits().stay(), energies)
 
     def _exact_limits(self) -> Limits:
         """Return the limits in double precision, which what is answered must keep."""
@@ -187,8 +184,7 @@ class Search:
         keep: Keep | None = None,
         exact: bool = False,
     ) -> Evaluated:
-        begun_s = time.monotonic()
-        evaluated = self._engine.evaluate(
+        return self._engine.evaluate(
             self.batch.context,
             actions,
             self.batch.energy,
@@ -196,8 +192,6 @@ class Search:
             keep=keep,
             exact=exact,
         )
-        self._model_s += time.monotonic() - begun_s
-        return evaluated
 
     def _remember(self, scored: Scored) -> None:
         """Take over what is better than the best, for problems whose search goes on."""
@@ -226,11 +220,8 @@ class Search:
                 for known, over in zip(self._reasons, is_over, strict=True)
             ]
 
-    def _report(self, actions: Tensor, energies: Tensor, rescoring_ms: float) -> list[Plan]:
+    def _report(self, actions: Tensor, energies: Tensor) -> list[Plan]:
         now = self.batch.energy_now().tolist()
-        timings = Timings(
-            1e3 * (time.monotonic() - self._started_s), 1e3 * self._model_s, rescoring_ms
-        )
         history = torch.stack(self._history, dim=1).tolist() if self._history else [[]] * len(now)
         plans, candidates = [], self._candidates()
         for index, problem in enumerate(self.batch.problems):
@@ -244,7 +235,6 @@ class Search:
                     energy_do_nothing=still,
                     energy_per_iteration=tuple(history[index][: self._iterations[index]]),
                     evaluations=self._evaluations[index],
-                    timings=timings,
                     stop_reason=self._reasons[index] or StopReason.COMPLETED,
                     candidates=candidates[index],
                 )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,18 @@ def test_the_cache_makes_cost_grow_with_the_horizon_and_not_with_its_square() ->
     assert one["cached"] < one["from scratch, masked"]
     assert six["cached"] < 7 * one["cached"]
     assert six["from scratch, masked"] > 21 * one["from scratch, masked"]
+
+
+def test_a_batch_is_timed_until_the_device_is_through_with_it(
+    model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: time.sleep(0.02))
+    context = speed.some_context(model, 2)
+    seconds = speed.over_batch_size(WorldModelDynamics(model), context, (1, 4))
+    assert list(seconds) == [1, 4]
+    assert seconds[1] >= 0.02
+    assert seconds[4] >= 0.02 / 4
 
 
 def test_problems_are_the_same_every_time() -> None:

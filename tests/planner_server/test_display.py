@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from planner_server.display import display_of
-from planner_server.planning import Candidates, Plan, StopReason, Timings
+from planner_server.planning import Candidates, Plan, StopReason
 
 
 def plan_with(energies: np.ndarray) -> Plan:
@@ -20,7 +20,6 @@ def plan_with(energies: np.ndarray) -> Plan:
         energy_do_nothing=0.2,
         energy_per_iteration=(0.1,),
         evaluations=len(energies),
-        timings=Timings(0.0, 0.0, 0.0),
         stop_reason=StopReason.COMPLETED,
         candidates=(Candidates(actions, energies.astype(np.float32)),),
     )

@@ -19,7 +19,6 @@ from planner_server.planning.rollouts import (
     Evaluated,
     RolloutEngine,
     RolloutSettings,
-    measure_batch_size,
 )
 from planner_server.planning.throughput import Throughput, Work
 from planner_server.planning.world_model_dynamics import WorldModelDynamics, engine_for
@@ -278,12 +277,6 @@ def test_the_same_problems_of_a_context_are_the_same_context() -> None:
     assert part is several.select(slice(1, 3))
     assert (len(part), part.frames) == (2, 2)
     assert torch.equal(part.states, several.states[1:3])
-
-
-def test_the_knee_is_measured() -> None:
-    seconds = measure_batch_size(CountingWorld(rollout_s=0.001), context(3), (1, 4))
-    assert list(seconds) == [1, 4]
-    assert all(0.001 <= value < 1 for value in seconds.values())
 
 
 # The world model as dynamics -------------------------------------------------------------------
