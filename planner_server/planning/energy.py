@@ -64,7 +64,10 @@ class Energy:
         weights = [
             g.tokens.new_ones(len(g.tokens)) if g.weights is None else g.weights for g in goals
         ]
-        self._goal_weights = F.normalize(torch.stack(weights).to(like), p=1.0, dim=-1)
+        given = torch.stack(
+            weights
+        ).double()  # only their ratios matter, however small or large they are
+        self._goal_weights = (given / given.sum(dim=-1, keepdim=True)).to(like)
         self._token_weights = _token_weights(goals, like)
         self._step_weights: dict[int, Tensor] = {}
         has_states = spec.proprio_weight > 0

@@ -60,6 +60,14 @@ def test_goal_images_are_weighted() -> None:
     torch.testing.assert_close(weighted, 0.75 * each[0] + 0.25 * each[1])
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-13, 1e6, 1e38])
+def test_only_the_ratios_of_goal_weights_matter(scale: float) -> None:
+    weights = torch.tensor([3.0, 1.0])
+    expected = energies(EnergySpec(), Goal(GOAL, weights=weights))
+    scaled = energies(EnergySpec(), Goal(GOAL, weights=weights * scale))
+    torch.testing.assert_close(scaled, expected, rtol=1e-4, atol=0)
+
+
 def test_tokens_outside_the_region_of_interest_do_not_count() -> None:
     mask = torch.tensor([True, False, True, False])
     masked = energies(EnergySpec(), Goal(GOAL[:1], token_mask=mask))
