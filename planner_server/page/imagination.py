@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -159,8 +158,7 @@ def heat_of(tokens: Tensor, goal: Goal) -> Tensor:
     Several images of a goal count by their weights, as in the energy, whose mean over the tokens that count this is.
     """
     goal_tokens = goal.tokens.to(tokens)
-    weights = goal.weights if goal.weights is not None else goal_tokens.new_ones(len(goal_tokens))
-    shares = F.normalize(weights.to(tokens), p=1.0, dim=0)
+    shares = goal.shares.to(tokens)
     distances = (tokens[:, None] - goal_tokens[None]).abs().mean(dim=-1)
     return (distances * shares[None, :, None]).sum(dim=1)
 

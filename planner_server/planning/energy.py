@@ -61,13 +61,7 @@ class Energy:
         self.spec = spec
         self._metric = _METRICS[spec.metric]
         self._tokens = torch.stack([goal.tokens for goal in goals]).to(like)
-        weights = [
-            g.tokens.new_ones(len(g.tokens)) if g.weights is None else g.weights for g in goals
-        ]
-        given = torch.stack(
-            weights
-        ).double()  # only their ratios matter, however small or large they are
-        self._goal_weights = (given / given.sum(dim=-1, keepdim=True)).to(like)
+        self._goal_weights = torch.stack([goal.shares for goal in goals]).to(like)
         self._token_weights = _token_weights(goals, like)
         self._step_weights: dict[int, Tensor] = {}
         has_states = spec.proprio_weight > 0

@@ -61,6 +61,13 @@ class Goal:
         if self.token_mask is not None and not bool(self.token_mask.bool().any()):
             raise InvalidProblemError("goal token_mask selects no token; select at least one")
 
+    @property
+    def shares(self) -> Tensor:
+        """How much every image counts, `[G]`; they sum to one, however small or large the weights are."""
+        ones = self.tokens.new_ones(len(self.tokens))
+        weights = (ones if self.weights is None else self.weights).double()
+        return weights / weights.sum()
+
     @classmethod
     def of(cls, tokens: Tensor) -> Goal:
         """Return the goal that is one image with tokens `[N, D]`."""
