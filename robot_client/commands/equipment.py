@@ -1,6 +1,8 @@
 """Options that several commands share, and the arm, the camera and the server that they mean."""
 
 import argparse
+import ipaddress
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ def add_robot(parser: argparse.ArgumentParser, *, is_required: bool = True) -> N
     )
     add(
         "--host",
-        help="the arm's address; without it --arm sim starts a simulator of its own",
+        help="the arm's address; for --arm sim on this machine, and without it a simulator is started",
     )
     add("--episode", type=Path, help="for --arm replay: a recorded episode")
     add(
@@ -45,14 +47,22 @@ def add_robot(parser: argparse.ArgumentParser, *, is_required: bool = True) -> N
         action="store_true",
         help="let a real arm move; without it --arm franky only looks and plans",
     )
-    add("--max-speed", type=speed, default=0.25, help="cap for a real arm [m/s] (%(default)s)")
-    add("--dynamics-factor", type=share, default=1.0, help="share of its dynamics (%(default)s)")
-    add("--contact-force", type=float, default=30.0, help="stops a real arm [N] (%(default)s)")
-    add("--contact-torque", type=float, default=20.0, help="the same [Nm] (%(default)s)")
+    _add_caps(parser)
     add("--robotiq", type=Path, help="serial port of a Robotiq 2F gripper instead of the Hand")
     add_camera(parser)
     add("--supervisor", help="take goals and verdict from a simulator, e.g. tcp://127.0.0.1:5561")
     add("--seed", type=int, default=1, help="of the planner's search and an own simulator")
+
+
+def _add_caps(parser: argparse.ArgumentParser) -> None:
+    """Add how a real arm may move."""
+    add = parser.add_argument
+    speed, share = _up_to(1.0, " m/s"), _up_to(1.0)
+    force, torque = _up_to(100.0, " N"), _up_to(87.0, " Nm")  # what the strongest joint can do
+    add("--max-speed", type=speed, default=0.25, help="cap for a real arm [m/s] (%(default)s)")
+    add("--dynamics-factor", type=share, default=1.0, help="share of its dynamics (%(default)s)")
+    add("--contact-force", type=force, default=30.0, help="stops a real arm [N] (%(default)s)")
+    add("--contact-torque", type=torque, default=20.0, help="the same [Nm] (%(default)s)")
 
 
 def add_camera(parser: argparse.ArgumentParser) -> None:
@@ -73,18 +83,17 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     add("--planner", help="one of the server's planners; default: its own choice")
 
 
-def speed(text: str) -> float:
-    """A speed cap in m/s: above 0, at most 1."""
-    if not 0.0 < (speed_m_s := float(text)) <= 1.0:  # not a number fails, too
-        raise argparse.ArgumentTypeError(f"{text} m/s; more than 0 and at most 1 is allowed")
-    return speed_m_s
+def _up_to(highest: float, unit: str = "") -> Callable[[str], float]:
+    """Make a reader of numbers above 0, at most `highest`."""
 
+    def number(text: str) -> float:
+        if not 0.0 < (value := float(text)) <= highest:  # not a number fails, too
+            raise argparse.ArgumentTypeError(
+                f"{text}{unit}; more than 0 and at most {highest:g}{unit} is allowed"
+            )
+        return value
 
-def share(text: str) -> float:
-    """A share: above 0, at most 1."""
-    if not 0.0 < (value := float(text)) <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text}; more than 0 and at most 1 is allowed")
-    return value
+    return number
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +157,7 @@ def _arm(options: argparse.Namespace, host: str) -> Arm:
     if options.arm == "sim":
         from robot_client.arms.sim import SIMULATION_SETTINGS
 
+        _check_is_here(host)
         return FrankyArm(host, SIMULATION_SETTINGS)
     if options.host is None:
         raise TaskError("--arm franky needs --host, the arm's address, e.g. --host 172.16.0.2")
@@ -162,6 +172,19 @@ def _arm(options: argparse.Namespace, host: str) -> Arm:
 
         return FrankyArm(host, settings, RobotiqThread(options.robotiq))
     return FrankyArm(host, settings)
+
+
+def _check_is_here(host: str) -> None:
+    """Refuse an address that may be a real arm's: a simulated one moves unasked, and fast."""
+    try:
+        is_here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = False
+    if not is_here:
+        raise TaskError(
+            f"--arm sim --host {host}: a simulator is on this machine, e.g. --host 127.0.0.1; "
+            "a real arm is --arm franky, and --arm-motion lets it move"
+        )
 
 
 def server_of(

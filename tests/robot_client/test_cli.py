@@ -88,11 +88,14 @@ def test_a_run_with_the_dummy_arm_leaves_a_complete_folder(
     assert stand_in.goals == [goal.read_bytes()]
 
 
-@pytest.mark.parametrize("speed", ["0", "-0.1", "1.5", "nan", "fast"])
-def test_a_speed_cap_that_is_none_is_refused(speed: str, capsys: Any) -> None:
+@pytest.mark.parametrize("value", ["0", "-0.1", "100.5", "nan", "inf", "fast"])
+@pytest.mark.parametrize(
+    "cap", ["--max-speed", "--dynamics-factor", "--contact-force", "--contact-torque"]
+)
+def test_a_cap_that_is_none_is_refused(cap: str, value: str, capsys: Any) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["run", "--task", str(REACH), "--arm", "franky", "--max-speed", speed])
-    assert "--max-speed" in capsys.readouterr().err
+        cli.main(["run", "--task", str(REACH), "--arm", "franky", cap, value])
+    assert cap in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,13 @@ def test_a_speed_cap_that_is_none_is_refused(speed: str, capsys: Any) -> None:
         (
             ["--task", str(REACH), "--arm", "sim", "--host", "127.0.41.99", "--goal", "GOAL"],
             "no arm answers",
+        ),
+        *(
+            (
+                ["--task", str(REACH), "--arm", "sim", "--host", host, "--goal", "GOAL"],
+                "--arm franky",
+            )
+            for host in ("172.16.0.2", "robot.local", "auto", "0.0.0.0", "::ffff:172.16.0.2")
         ),
     ],
 )
