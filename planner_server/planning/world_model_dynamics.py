@@ -16,7 +16,7 @@ from models.packed import can_pack, packed_rollout
 from models.rollout import ACRollout
 from models.rollout_memory import Memory
 from models.world_model import WorldModel
-from planner_server.planning.dynamics import Context
+from planner_server.planning.dynamics import Context, Dynamics
 from planner_server.planning.errors import PlanningError
 from planner_server.planning.rollouts import RolloutEngine, RolloutSettings
 
@@ -34,9 +34,13 @@ class WorldModelDynamics:
     Args:
         model: The world model; it stays as it is.
         precision: What the predictor's weights and products are: float32, bfloat16 (about 1e-2 less exact), or
-            float8 (products in 8 bits, the rest in bfloat16; CUDA of compute capability 8.9 and torchao).
+            float8 (products in 8 bits, the rest in bfloat16; CUDA of compute capability 8.9 and torchao). Such
+            products have no gradient: where one is asked for, the predictor is that of bfloat16.
         compiled: Compile the predictor and, on CUDA, replay it as a graph, for `COMPILED_SIZES`. The first call of
             every size takes tens of seconds.
+
+    Attributes:
+        predictor: What imagines, in this precision.
 
     Raises:
         PlanningError: The precision is unknown, or the device cannot compute in it.
@@ -48,26 +52,35 @@ class WorldModelDynamics:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise PlanningError(f"precision {precision!r} does not exist; known: {known}")
-        predictor = _cast(model.predictor, precision)
-        self._max_frames = predictor.config.max_frames
-        plain = ACRollout(predictor)
-        self._differentiable = _Remembering(plain)
-        self._fast = self._differentiable
+        self._exact = WorldModelDynamics(model, "bfloat16") if precision == "float8" else None
+        if self._exact is None:
+            self.predictor = _cast(model.predictor, precision)
+        else:
+            self.predictor = _quantised(self._exact.predictor)
+        self._differentiable = plain = _Remembering(ACRollout(self.predictor))
+        self._fast = plain
         self._compiled: Callable[[Memory, Tensor], tuple[Tensor, Tensor]] | None = None
         if compiled:
-            mode = "reduce-overhead" if _device(predictor).type == "cuda" else None
-            self._compiled = torch.compile(plain.imagine, mode=mode, dynamic=False)
-        elif can_pack(predictor):
-            self._fast = _Remembering(packed_rollout(predictor))
+            mode = "reduce-overhead" if _device(self.predictor).type == "cuda" else None
+            self._compiled = torch.compile(plain.rollout.imagine, mode=mode, dynamic=False)
+        elif can_pack(self.predictor):
+            self._fast = _Remembering(packed_rollout(self.predictor))
+
+    @property
+    def exact(self) -> Dynamics:
+        """The same model in bfloat16 where this one multiplies in 8 bits; otherwise itself."""
+        return self if self._exact is None else self._exact
 
     @property
     def max_frames(self) -> int:
         """Most frames of context and horizon together, k + H - 1."""
-        return self._max_frames
+        return self.predictor.config.max_frames
 
     def rollout(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine the future of candidates; see `Dynamics.rollout`."""
         if torch.is_grad_enabled() and actions.requires_grad:
+            if self._exact is not None:
+                return self._exact.rollout(context, actions)
             return self._differentiable.imagine(context, actions)
         if self._compiled is None:
             return self._fast.imagine(context, actions)
@@ -92,19 +105,19 @@ def engine_for(
     Raises:
         PlanningError: The precision is unknown, or the device cannot compute in it.
     """
-    exact = WorldModelDynamics(model, "bfloat16") if precision == "float8" else None
-    return RolloutEngine(WorldModelDynamics(model, precision, compiled=compiled), settings, exact)
+    dynamics = WorldModelDynamics(model, precision, compiled=compiled)
+    return RolloutEngine(dynamics, settings, dynamics.exact)
 
 
 class _Remembering:
     """A rollout that keeps what it computed of every context as long as the context lives."""
 
     def __init__(self, rollout: ACRollout) -> None:
-        self._rollout = rollout
+        self.rollout = rollout
         self._memories: weakref.WeakKeyDictionary[Context, Memory] = weakref.WeakKeyDictionary()
 
     def imagine(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return self._rollout.imagine(self.memory(context), actions)
+        return self.rollout.imagine(self.memory(context), actions)
 
     def memory(self, context: Context) -> Memory:
         """Return what all candidates share, as tensors that a gradient may pass by."""
@@ -115,18 +128,16 @@ class _Remembering:
                     value.clone() if value.is_inference() else value
                     for value in (context.tokens, context.states, context.actions)
                 )
-                memory = self._rollout.remember(tokens, states, actions)
+                memory = self.rollout.remember(tokens, states, actions)
             self._memories[context] = memory
         return memory
 
 
 def _cast(predictor: ACPredictor, precision: Precision) -> ACPredictor:
-    """Return the predictor itself, or a copy of it with other weights."""
+    """Return the predictor itself, or a copy of it with other weights; of float8 what is quantised."""
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     if predictor.predictor_proj.weight.dtype != dtype:
         predictor = copy.deepcopy(predictor).to(dtype).requires_grad_(requires_grad=False)
-    if precision == "float8":
-        predictor = _quantised(predictor)
     return predictor
 
 

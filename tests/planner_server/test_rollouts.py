@@ -1,5 +1,6 @@
 """Batches change nothing but time and memory: the engine against a world that keeps account of its calls."""
 
+import copy
 import gc
 import logging
 import time
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.ac_predictor import ACPredictor
 from models.config import tiny
 from models.world_model import WorldModel
 from planner_server.planning.batch_memory import CPU_BATCH
@@ -352,6 +354,36 @@ def test_an_engine_is_made_for_a_model_and_a_precision(model: WorldModel) -> Non
     torch.testing.assert_close(poses, WorldModelDynamics(model).rollout(start, actions)[1])
     with pytest.raises(PlanningError, match="float8"):
         engine_for(model, "float8")
+
+
+def test_a_gradient_and_exact_energies_come_from_the_predictor_before_it_was_quantised(
+    model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quantised(predictor: ACPredictor) -> ACPredictor:
+        """Halve the output and cut off the gradient, as products in 8 bits do."""
+        found = copy.deepcopy(predictor)
+        found.predictor_proj.register_forward_hook(lambda _module, _given, y: y.detach() / 2)
+        return found
+
+    monkeypatch.setattr("planner_server.planning.world_model_dynamics._quantised", quantised)
+    engine, start = engine_for(model, "float8"), real_context(model, 1)
+    rough = WorldModelDynamics(model, "bfloat16")
+    actions = torch.zeros(1, 2, 2, 7, requires_grad=True)
+
+    def score(tokens: Tensor, _poses: Tensor, _problems: slice) -> Tensor:
+        return tokens[..., 0].sum(dim=(-2, -1))
+
+    found, expected = (
+        torch.autograd.grad(each.evaluate(start, actions, score).energies.sum(), actions)[0]
+        for each in (engine, RolloutEngine(rough))
+    )
+    assert bool((found != 0).any())
+    torch.testing.assert_close(found, expected)
+    actions = actions.detach()
+    expected = RolloutEngine(rough).evaluate(start, actions, score).energies
+    exact = engine.evaluate(start, actions, score, exact=True).energies
+    torch.testing.assert_close(exact, expected, rtol=0, atol=0)
+    assert not torch.allclose(engine.evaluate(start, actions, score).energies, expected)
 
 
 @pytest.mark.slow
