@@ -28,6 +28,7 @@ class Execution:
         chunk: Actions of one plan that are executed before the next look.
         is_overlapping: The next motion is planned during the present one.
         is_moving_allowed: False for a dry run.
+        may_move_gripper: Asked before every motion of the gripper.
         on_step: Gets the record of each further action of a chunk.
         on_motion: Gets the record of each motion as it begins.
         executed: Plans followed so far.
@@ -40,6 +41,7 @@ class Execution:
     chunk: int
     is_overlapping: bool
     is_moving_allowed: bool
+    may_move_gripper: Callable[[GripperAction], bool]
     on_step: Callable[[StepRecord], None]
     on_motion: Callable[[StepRecord], None]
     executed: int = 0
@@ -62,15 +64,22 @@ class Execution:
             self.on_step(more)
         return is_over
 
-    def move_gripper(self, action: GripperAction) -> None:
-        """Move the gripper, once the session is not paused; in a dry run nothing happens."""
+    def move_gripper(self, action: GripperAction) -> GripperAction:
+        """Move the gripper, once the session is not paused; in a dry run nothing happens.
+
+        Returns:
+            What was asked for; "hold" where it was not allowed.
+        """
         if not self.is_moving_allowed or action == "hold":
-            return
+            return action
+        if not self.may_move_gripper(action):
+            return "hold"
         inquiry = self.motion.inquiry
         while inquiry.link.client.orders.state != "running":
             with contextlib.suppress(NoPlanError):  # it says that a lost server is back: wait on
                 inquiry.wait_while_paused()
         self.motion.move_gripper(action)
+        return action
 
     def _step(self, record: StepRecord, filtered: FilteredAction) -> bool:
         """Execute one action; True when the sub-goal ends with it."""
@@ -80,8 +89,8 @@ class Execution:
             self.outlook.forget()  # what was planned for after it began somewhere else
         elif self.task.gripper_from_plan and self.outlook.is_following:
             change = float(filtered.action[6])
-            record.gripper = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
-            self.move_gripper(record.gripper)
+            wanted = self._gripper_rule.follow(float(filtered.target[6]) - change, change)
+            record.gripper = self.move_gripper(wanted)
         self.executed += 1
         return self.progress.count_step(is_reached=arrival.is_reached)
 

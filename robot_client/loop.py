@@ -31,7 +31,7 @@ from robot_client.progress import GivenUpError, TaskProgress
 from robot_client.records import Event, RunEnd, StepRecord
 from robot_client.safety import EnergyWatch, FilteredAction
 from robot_client.server_link import ServerLink
-from robot_client.tasks import Task
+from robot_client.tasks import GripperAction, Task
 from trajectories import poses
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class LoopOptions:
     Attributes:
         overlap: Plan the next motion during the present one.
         chunk: Actions of one plan that are executed before the next look.
-        confirm_steps: Ask the operator before every motion.
+        confirm_steps: Ask the operator before every motion, of the gripper, too.
         max_frame_age_s: An older frame is refused.
         gripper_timeout_s: A gripper command that takes longer ends the run.
         axes: Correction of the planner's axes for this camera; None for none.
@@ -66,6 +66,8 @@ class LoopOptions:
     def __post_init__(self) -> None:
         if self.overlap and self.chunk != 1:
             raise ValueError(f"overlap plans after every action, so chunk must be 1: {self.chunk}")
+        if self.confirm_steps and self.chunk != 1:
+            raise ValueError(f"confirming every step needs a chunk of 1: {self.chunk}")
 
 
 @dataclass(eq=False)
@@ -157,6 +159,7 @@ class ControlLoop:
             chunk=self.options.chunk,
             is_overlapping=self.options.overlap,
             is_moving_allowed=self.is_moving_allowed,
+            may_move_gripper=self._may_move_gripper,
             on_step=self.on_step,
             on_motion=self.on_motion,
         )
@@ -232,8 +235,7 @@ class ControlLoop:
         """Write the pass down; where the sub-goal is over, judge it and go on or back."""
         failure = self._progress.failure() if is_over and self.is_moving_allowed else None
         if is_over and failure is None and self._progress.sub_goal.gripper_after != "hold":
-            record.gripper = self._progress.sub_goal.gripper_after
-            self._execution.move_gripper(record.gripper)
+            record.gripper = self._execution.move_gripper(self._progress.sub_goal.gripper_after)
         self.on_step(record)
         if failure is not None:
             self._retry(failure)
@@ -254,9 +256,9 @@ class ControlLoop:
         if not self.options.confirm_steps or not self.is_moving_allowed:
             return True
         length_cm = 100 * float(np.linalg.norm(filtered.action[poses.POSITION]))
-        question = f"move {length_cm:.1f} cm (m), look again (l), end the run (e)?"
-        answer = self.operator.choose(question, "mle", self._inquiry.listen)
-        self.on_event(Event("operator", f"answered {answer}"))
+        turn_deg = float(np.degrees(np.linalg.norm(filtered.action[poses.ROTATION])))
+        what = f"move {length_cm:.1f} cm" + (f", turn {turn_deg:.0f} degrees" * (turn_deg >= 1))
+        answer = self._ask(f"{what} (m), look again (l), end the run (e)?", "mle")
         if answer == "e":
             record.problem = "ended by the operator"
             self.on_step(record)
@@ -264,3 +266,14 @@ class ControlLoop:
         passed_over = "passed over by the operator" if answer == "l" else None
         record.problem = passed_over or self._outlook.staleness(record)
         return record.problem is None
+
+    def _may_move_gripper(self, action: GripperAction) -> bool:
+        """Ask the operator, where every motion wants it."""
+        if not self.options.confirm_steps:
+            return True
+        return self._ask(f"{action} the gripper (g), leave it as it is (l)?", "gl") == "g"
+
+    def _ask(self, question: str, keys: str) -> str:
+        answer = self.operator.choose(question, keys, self._inquiry.listen)
+        self.on_event(Event("operator", f"answered {answer}"))
+        return answer

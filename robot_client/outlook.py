@@ -20,7 +20,6 @@ from robot_client.safety import (
     filter_plan,
 )
 from robot_client.safety.geometry import Vector
-from trajectories import poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +164,7 @@ class Outlook:
         """Take a frame that shows the arm at rest, and the state at the same time."""
         record.captured = self.motion.fresh_frame(self.max_frame_age_s)
         record.state = self.arm.state()
-        self._sight.check(record.captured, record.state.pose[poses.POSITION])
+        self._sight.check(record.captured, record.state.pose)
         return self._observe(record, None)
 
     def _observe(self, record: StepRecord, committed: Vector | None) -> Observe:

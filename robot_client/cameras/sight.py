@@ -5,42 +5,44 @@ import numpy.typing as npt
 
 from robot_client.cameras.camera import CapturedFrame
 from robot_client.errors import CameraError
+from trajectories import poses
 
 _LEAST_CONTRAST = 2.0  # standard deviation of all values, of 255; a covered lens has less
 _SAMPLED_PX = 48  # rows and columns that are looked at, at least
 _MOVED_M = 0.02  # so much motion in front of the camera changes some pixel
+_REACH_M = 0.1  # what a turn moves at the fingertips, per radian
 
 
 class Sight:
-    """Holds each frame against the one before."""
+    """Holds each frame against the last different one."""
 
     def __init__(self) -> None:
         self._frame: npt.NDArray[np.uint8] | None = None
-        self._position_m: npt.NDArray[np.float64] | None = None
+        self._pose: npt.NDArray[np.float64] | None = None
 
-    def check(self, captured: CapturedFrame, position_m: npt.NDArray[np.float64]) -> None:
+    def check(self, captured: CapturedFrame, pose: npt.NDArray[np.float64]) -> None:
         """Note a frame and where the flange was.
 
         Args:
             captured: The frame.
-            position_m: Flange in the base frame [3].
+            pose: Flange in the base frame [7].
 
         Raises:
             CameraError: It is black or of one colour, or the very same as before although the arm
-                has moved.
+                has moved since, in one step or in many small ones.
         """
         check_contrast(captured.frame)
-        before, self._frame = self._frame, captured.frame
-        then_m, self._position_m = self._position_m, position_m
-        if before is None or then_m is None:
+        frame, then = self._frame, self._pose
+        if frame is None or then is None or not np.array_equal(frame, captured.frame):
+            self._frame, self._pose = captured.frame, pose
             return
-        moved_m = float(np.linalg.norm(position_m - then_m))
-        if moved_m > _MOVED_M and np.array_equal(before, captured.frame):
-            # The next frame must differ from the last one that was true.
-            self._frame, self._position_m = before, then_m
+        moved = poses.difference(then, pose)
+        moved_m = float(np.linalg.norm(moved[poses.POSITION]))
+        turned_rad = float(np.linalg.norm(moved[poses.ROTATION]))
+        if moved_m + _REACH_M * turned_rad > _MOVED_M:
             raise CameraError(
-                f"the picture is frozen: not a pixel has changed while the arm moved "
-                f"{100 * moved_m:.1f} cm; restart the camera and see that it shows the arm"
+                f"the picture is frozen: not a pixel has changed while the arm moved {100 * moved_m:.1f} cm and "
+                f"turned {np.degrees(turned_rad):.0f} degrees; restart the camera and see that it shows the arm"
             )
 
 

@@ -243,6 +243,24 @@ def test_the_operators_key_lets_each_step_pass_or_not(stand_in: Any) -> None:
     assert "2.0 cm" in operator.questions[0]
 
 
+def test_the_operator_is_asked_before_every_motion_of_the_gripper_and_told_of_turns(
+    stand_in: Any,
+) -> None:
+    stand_in.step = np.array([0.013, 0, 0, 0.2, 0.2, 0.2, 0])
+    goals = (SubGoal(name="a", max_steps=1, gripper_after="open"),)
+    task = TASK.model_copy(update={"sub_goals": goals, "gripper_at_start": "close"})
+    arm, operator = WatchedArm(), Scripted("l", "m", "g")
+    options = LoopOptions(confirm_steps=True)
+    end, records = run(stand_in, arm, task, operator=operator, options=options)
+    assert end.is_complete
+    assert arm.names() == ["move", "open", "stop"]
+    assert records[-1].gripper == "open"
+    for question, words in zip(operator.questions, ("close", "degrees", "open"), strict=True):
+        assert words in question
+    with pytest.raises(ValueError, match="chunk of 1"):
+        LoopOptions(confirm_steps=True, chunk=2)
+
+
 def test_a_step_that_the_operator_lets_grow_old_is_looked_at_again(stand_in: Any) -> None:
     class Slow(Scripted):
         def choose(self, question: str, keys: str, while_waiting: Callable[[float], None]) -> str:
@@ -365,6 +383,21 @@ def test_a_camera_that_goes_blind_leads_to_a_hold_and_a_stop(
     assert records[-1].problem == end.reason.split("last: ")[1] or reason in str(
         records[-1].problem
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "moves"), [((0.019, 0, 0, 0, 0, 0, 0), 2), ((0.005, 0, 0, 0, 0, 0.2, 0), 1)]
+)
+def test_a_frozen_picture_is_noticed_over_many_small_steps_and_turns(
+    stand_in: Any, step: tuple[float, ...], moves: int
+) -> None:
+    stand_in.step = np.array(step)
+    arm, camera = WatchedArm(), PaintedCamera(None)
+    camera.newest(1.0)  # the next one is kept
+    task = TASK.model_copy(update={"sub_goals": (SubGoal(name="a", max_steps=18),)})
+    end, _ = run(stand_in, arm, task, camera=camera)
+    assert "frozen" in end.reason
+    assert arm.names().count("move") == moves
 
 
 def test_a_frame_from_before_the_arm_came_to_rest_is_not_used(stand_in: Any) -> None:
