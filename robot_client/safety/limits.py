@@ -42,7 +42,7 @@ class SafetyLimits(BaseModel):
     fingertip_box: Box | None = None
     """Where the fingertips may be, besides the workspace of the flange; None: anywhere."""
     keep_out: Annotated[tuple[Box, ...], Field(max_length=32)] = ()
-    """Boxes that neither the flange nor the fingertips may enter or pass through."""
+    """Boxes that nothing between flange and fingertips may enter or pass through."""
     keep_out_margin_m: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02
     """Added to every keep-out box on every side [m]: the hand is wider than its middle line."""
     min_fingertip_z_m: float = 0.005

@@ -24,7 +24,7 @@ from trajectories import poses
 Flags = npt.NDArray[np.bool_]
 
 _TOLERANCE_M = 1e-9
-_SPACING_M = 0.005  # of the points that are checked; keep-out boxes are grown by half of it
+_SPACING_M = 0.005  # of the points that are checked, along the way and along the hand
 
 
 def clamp_target(
@@ -84,12 +84,21 @@ def _broken_rules(flange: Vector, tip: Vector, limits: SafetyLimits) -> dict[str
         low, high = np.array(limits.fingertip_box.low_m), np.array(limits.fingertip_box.high_m)
         found["fingertip box"] = _grows(outside_m(tip, low, high))
     found["table"] = _grows(np.maximum(limits.min_fingertip_z_m - tip[:, 2:], 0.0))
-    grown_m = limits.keep_out_margin_m + _SPACING_M / 2
-    for box in limits.keep_out:
-        low, high = np.array(box.low_m) - grown_m, np.array(box.high_m) + grown_m
-        is_bad = _grows(np.stack([depth_m(flange, low, high), depth_m(tip, low, high)], axis=-1))
-        found[f"keep-out: {box.name}"] = is_bad
+    if limits.keep_out:
+        hand = _between(flange, tip)
+        grown_m = limits.keep_out_margin_m + _SPACING_M  # half of it for the way, half for the hand
+        for box in limits.keep_out:
+            low, high = np.array(box.low_m) - grown_m, np.array(box.high_m) + grown_m
+            found[f"keep-out: {box.name}"] = _grows(depth_m(hand, low, high))
     return {name: is_bad for name, is_bad in found.items() if is_bad.any()}
+
+
+def _between(flange: Vector, tip: Vector) -> Vector:
+    """Points [K, n, 3] of the hand's middle line, from the flange to the fingertips."""
+    length_m = float(np.linalg.norm(tip[0] - flange[0]))
+    shares = np.linspace(0.0, 1.0, max(2, int(np.ceil(length_m / _SPACING_M)) + 1))
+    points: Vector = flange[:, None] + shares[:, None] * (tip - flange)[:, None]
+    return points
 
 
 def _grows(violations: Vector) -> Flags:
