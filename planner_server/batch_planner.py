@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,9 +59,17 @@ class BatchPlanner:
         model: Encodes and imagines.
         goals: The goals' tokens.
         memories: What is remembered of sessions.
+        max_search_s: Longest search [s].
     """
 
-    def __init__(self, model: ServedModel, goals: GoalTokens, memories: Memories) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        goals: GoalTokens,
+        memories: Memories,
+        max_search_s: float = math.inf,
+    ) -> None:
+        self._max_search_ms = 1e3 * max_search_s
         self._model = model
         self._goals = goals
         self._memories = memories
@@ -193,7 +202,7 @@ class BatchPlanner:
     def _search_at_once(self, batch: Sequence[_Posed], *, is_behind: bool) -> list[Answer]:
         started_s = time.monotonic()
         requests = [posed.request for posed in batch]
-        budget = _short_budget(requests[0]) if is_behind else _budget(requests)
+        budget = self._budget(requests, is_behind=is_behind)
         planner = self._model.planners[requests[0].planner_name]
         plans = planner.plan([posed.problem for posed in batch], budget)
         search_ms = 1e3 * (time.monotonic() - started_s)
@@ -201,6 +210,20 @@ class BatchPlanner:
             self._answer(posed, plan, search_ms, len(batch))
             for posed, plan in zip(batch, plans, strict=True)
         ]
+
+    def _budget(self, requests: Sequence[PlanRequest], *, is_behind: bool) -> Budget:
+        """Return what a search may cost: until the first answer is due, or a little where it is late already."""
+        options = requests[0].options
+        limits_ms = [self._max_search_ms]
+        if not is_behind:
+            limits_ms += [max(each.left_ms, each.least_ms) for each in requests if each.is_limited]
+        limit_ms = min(limits_ms)
+        budget = options.budget(limit_ms if math.isfinite(limit_ms) else None)
+        if not is_behind:
+            return budget
+        # Time would stop it before it began, and an answer that says nothing has cost an encoding all the same.
+        most = min(options.max_evaluations or _SHORT_SEARCH, _SHORT_SEARCH)
+        return replace(budget, max_evaluations=most)
 
     # Answering ---------------------------------------------------------------------------------
 
@@ -217,7 +240,7 @@ class BatchPlanner:
             encode_ms=posed.encode_ms,
             plan_ms=posed.pose_ms + search_ms,
             queue_ms=1e3 * (posed.begun_s - request.received_s),
-            warnings=warnings_about(plan, posed.frame, request.goal),
+            warnings=warnings_about(plan, posed.frame, request),
             surprise=posed.surprise,
             frame_sha256=hashlib.sha256(posed.frame.data).hexdigest(),
             batch_size=batch_size,
@@ -227,23 +250,6 @@ class BatchPlanner:
             if request.is_watched
             else None,
         )
-
-
-def _budget(requests: Sequence[PlanRequest]) -> Budget:
-    """Return what a search may cost: until the first answer is due."""
-    if not requests[0].is_limited:
-        return requests[0].options.budget(None)
-    left_ms = min(max(request.left_ms, request.least_ms) for request in requests)
-    return requests[0].options.budget(left_ms)
-
-
-def _short_budget(request: PlanRequest) -> Budget:
-    """Return what a search may cost that is late already.
-
-    Time would stop it before it began, and an answer that says nothing has cost an encoding all the same.
-    """
-    most = min(request.options.max_evaluations or _SHORT_SEARCH, _SHORT_SEARCH)
-    return replace(request.options.budget(None), max_evaluations=most)
 
 
 def _halves(batch: _Batch) -> list[_Batch]:

@@ -29,6 +29,10 @@ class Job(Generic[Answer]):
     future: Future[Answer]
     name: str
 
+    def is_plan(self) -> bool:
+        """Whether somebody wants a plan."""
+        return isinstance(self.question, PlanRequest)
+
     def goes_with(self, other: Job[Any]) -> bool:
         """Whether both can be done in one call of the planner."""
         mine, its = self.question, other.question

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from planner_server.errors import PlannerError
 from planner_server.goal_tokens import GoalTokens
@@ -19,8 +22,12 @@ from planner_server.plan_request import Frame
 from planner_server.planning import Context, EnergySpec
 from planner_server.planning.energy import Energy
 from planner_server.served_model import ServedModel
+from planner_server.worker import PlanningWorker
 
 MAX_SEQUENCES = 4096
+# Imagined before it is the next robot's turn: what takes as long, but so many steps at least.
+_PORTION_S = 0.2
+_FEWEST_STEPS = 32
 _PICTURE_PX = 512
 
 
@@ -54,36 +61,113 @@ class Energies:
     model_ms: float
 
 
-@torch.inference_mode()
-def energies_of(model: ServedModel, goals: GoalTokens, question: EnergyQuestion) -> Energies:
-    """Imagine the sequences and measure where they lead; called in the worker's thread.
+async def energies_of(worker: PlanningWorker, question: EnergyQuestion) -> Energies:
+    """Imagine the sequences and measure where they lead, in portions between which robots have their turn.
 
     Raises:
-        PlannerError: `planner_failed`, when the model predicts no numbers.
+        PlannerError: `invalid_request`, where they are longer than the model can look ahead; `busy`; `planner_failed`,
+            when the model predicts no numbers.
     """
-    begun_s = time.monotonic()
-    tokens = model.encode(question.read_frame()[None])
-    encoded_s = time.monotonic()
-    state = torch.from_numpy(question.state).to(tokens)
-    still = np.zeros_like(question.actions[:1])
-    actions = torch.from_numpy(np.concatenate([question.actions, still])).to(tokens)
-    energy = Energy(EnergySpec(**question.energy.model_dump()), [goals.goal(question.goal)], tokens)
-    context = Context(tokens, state[None, None], tokens.new_zeros(1, 0, len(state)))
-    found = model.engine.evaluate(context, actions[None], energy, exact=True).energies[0]
-    now = energy(tokens[:, None, None], state[None, None, None])
-    numbers = [*found.tolist(), float(now[0, 0])]
+
+    def begin(model: ServedModel, goals: GoalTokens) -> tuple[_Viewpoint, float, float]:
+        viewpoint = _Viewpoint(model, goals, question)
+        return (
+            viewpoint,
+            viewpoint.now(),
+            viewpoint.energies(np.zeros_like(question.actions[:1]))[0],
+        )
+
+    viewpoint, now, still = await asyncio.wrap_future(worker.ask(begin, "energies"))
+    return Energies(
+        energies=await in_portions(worker, question.actions, viewpoint.energies),
+        energy_now=now,
+        energy_do_nothing=still,
+        encode_ms=viewpoint.encode_ms,
+        model_ms=viewpoint.model_ms,
+    )
+
+
+async def in_portions(
+    worker: PlanningWorker,
+    actions: NDArray[np.float64],
+    measure: Callable[[NDArray[np.float64]], list[float]],
+) -> list[float]:
+    """Return what `measure` says of sequences `[S, H, 7]`, asked in the worker's thread about a few at a time.
+
+    Raises:
+        PlannerError: `busy`, or what `measure` raises.
+    """
+    size = fewest = max(1, _FEWEST_STEPS // actions.shape[1])
+    energies: list[float] = []
+    while len(energies) < len(actions):
+        portion = actions[len(energies) : len(energies) + size]
+        work = partial(_timed, measure, portion)
+        found, taken_s = await asyncio.wrap_future(worker.ask(work, "energies"))
+        energies += found
+        size = max(fewest, min(2 * size, int(size * _PORTION_S / taken_s)))
+    return energies
+
+
+class _Viewpoint:
+    """Where sequences begin and where they shall lead, encoded; used in the worker's thread only.
+
+    Attributes:
+        encode_ms: Time that the frame took [ms].
+        model_ms: Time that everything since has taken [ms].
+    """
+
+    def __init__(self, model: ServedModel, goals: GoalTokens, question: EnergyQuestion) -> None:
+        steps, longest = question.actions.shape[1], model.engine.max_frames
+        if steps > longest:
+            raise PlannerError(
+                "invalid_request",
+                f"the sequences have {steps} steps; this model looks at most {longest} ahead",
+            )
+        begun_s = time.monotonic()
+        self._engine = model.engine
+        self._tokens = model.encode(question.read_frame()[None])
+        self.encode_ms, self.model_ms = 1e3 * (time.monotonic() - begun_s), 0.0
+        self._state = torch.from_numpy(question.state).to(self._tokens)[None, None]
+        spec = EnergySpec(**question.energy.model_dump())
+        self._energy = Energy(spec, [goals.goal(question.goal)], self._tokens)
+
+    @torch.inference_mode()
+    def now(self) -> float:
+        """Return the energy of the frame itself."""
+        return _finite(self._energy(self._tokens[:, None, None], self._state[:, None])[0])[0]
+
+    @torch.inference_mode()
+    def energies(self, actions: NDArray[np.float64]) -> list[float]:
+        """Return the energies of sequences `[S, H, 7]`."""
+        begun_s = time.monotonic()
+        context = Context(self._tokens, self._state, self._state[:, :0])
+        asked = torch.from_numpy(actions)[None].to(self._tokens)
+        found = self._engine.evaluate(context, asked, self._energy, exact=True).energies[0]
+        energies = _finite(found)
+        self.model_ms += 1e3 * (time.monotonic() - begun_s)
+        return energies
+
+
+def _timed(
+    measure: Callable[[NDArray[np.float64]], list[float]],
+    portion: NDArray[np.float64],
+    _model: ServedModel,
+    _goals: GoalTokens,
+) -> tuple[list[float], float]:
+    """Return what was measured, and how long that took [s]."""
+    begun_s = time.perf_counter()
+    energies = measure(portion)
+    return energies, time.perf_counter() - begun_s
+
+
+def _finite(energies: Tensor) -> list[float]:
+    numbers: list[float] = energies.tolist()
     if not np.isfinite(numbers).all():
         raise PlannerError(
             "planner_failed",
             "the model predicted numbers that are not finite; try PLANNER_PRECISION=float32",
         )
-    return Energies(
-        energies=numbers[:-2],
-        energy_now=numbers[-1],
-        energy_do_nothing=numbers[-2],
-        encode_ms=1e3 * (encoded_s - begun_s),
-        model_ms=1e3 * (time.monotonic() - encoded_s),
-    )
+    return numbers
 
 
 def grid_of(

@@ -51,8 +51,18 @@ class Mailbox(Generic[Letter]):
             self._places[key] = _Place(letter, due_s, self._turns)
             return None
 
-    def take(self, most: int, goes_with: Callable[[Letter, Letter], bool]) -> list[Letter] | None:
+    def take(
+        self,
+        most: int,
+        goes_with: Callable[[Letter, Letter], bool],
+        goes_first: Callable[[Letter], bool] | None = None,
+    ) -> list[Letter] | None:
         """Wait for letters; return the most urgent one and up to `most - 1` that go with it, in order of urgency.
+
+        Args:
+            most: Letters returned at most.
+            goes_with: Whether two letters can be read together.
+            goes_first: Which letters are read before the others this time, however urgent those are.
 
         Returns:
             None once the mailbox is closed and empty.
@@ -63,6 +73,8 @@ class Mailbox(Generic[Letter]):
             if not self._places:
                 return None
             keys = sorted(self._places, key=self._urgency)
+            if goes_first is not None:
+                keys.sort(key=lambda key: not goes_first(self._places[key].letter))
             first = self._places[keys[0]].letter
             chosen = [keys[0]]
             for key in keys[1:]:

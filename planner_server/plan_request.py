@@ -191,14 +191,15 @@ class Planned:
     display: Display | None = None
 
 
-def warnings_about(plan: Plan, frame: Frame, goal: SubGoal) -> tuple[str, ...]:
+def warnings_about(plan: Plan, frame: Frame, request: PlanRequest) -> tuple[str, ...]:
     """What a person beside the robot should know about this plan."""
     warnings = []
     if plan.stop_reason in (StopReason.DEADLINE, StopReason.HELD):
-        warnings.append(f"the deadline ended the search after {plan.evaluations} evaluations")
+        limit = "deadline" if request.is_limited else "server's max_search_s"
+        warnings.append(f"the {limit} ended the search after {plan.evaluations} evaluations")
     if plan.energy >= plan.energy_do_nothing and np.any(plan.actions):
         warnings.append("the model predicts no gain over holding still")
-    image = goal.images[0]
+    image = request.goal.images[0]
     aspect, goal_aspect = frame.shape[1] / frame.shape[0], image.width / image.height
     if abs(aspect / goal_aspect - 1) > _ASPECT_TOLERANCE:
         warnings.append(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from planner_server.adoption import Adoption
 from planner_server.errors import PlannerError, SupersededError
 from planner_server.goals import SubGoal
-from planner_server.landscape import Energies, EnergyQuestion
+from planner_server.landscape import Energies, EnergyQuestion, energies_of
 from planner_server.metrics import Metrics
 from planner_server.observed_frames import FrameKeeper
 from planner_server.options import PlanOptions
@@ -233,7 +233,7 @@ class PlannerService:
         Raises:
             PlannerError: `invalid_request`, `busy`, `planner_failed`.
         """
-        return await asyncio.wrap_future(self.worker.energies(question))
+        return await energies_of(self.worker, question)
 
     async def encode_goal(self, image: Frame) -> str:
         """Encode a goal image `[H, W, 3]` and return its digest; the same image is encoded once."""

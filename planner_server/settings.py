@@ -59,7 +59,9 @@ class Settings(BaseSettings):
     horizon: int = Field(default=1, ge=1, le=16)
     """Control periods planned, where a session does not say."""
     deadline_ms: float | None = Field(default=None, gt=0)
-    """Time from an observation's arrival after which its search ends with the best so far [ms]; None is no limit."""
+    """Time from an observation's arrival after which its search ends with the best so far [ms]; None sets none."""
+    max_search_s: float = Field(default=10.0, ge=0.1, le=600)
+    """Longest search [s], whatever its deadline: it ends with the best so far, because other robots wait behind it."""
     chunk_size: int | None = Field(default=None, ge=1)
     """Candidates imagined at once; None: what suits the device."""
     max_batch: int | None = Field(default=None, ge=1, le=256)

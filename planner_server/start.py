@@ -234,4 +234,5 @@ def _worker_options(settings: Settings) -> WorkerOptions:
         goal_cache=settings.goal_cache,
         max_waiting=settings.max_waiting,
         max_sessions=settings.max_sessions,
+        max_search_s=settings.max_search_s,
     )

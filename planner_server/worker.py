@@ -2,7 +2,8 @@
 
 Requests wait in a mailbox. Every session has one place there, and a newer observation takes the place of one that
 waits, so a robot is never answered about the past. The most urgent is taken first, with others that can be searched
-in the same call, and none can starve another. An error stays with its request.
+in the same call, and none can starve another; after anything that is no plan, it is the robots' turn. An error stays
+with its request.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from planner_server.errors import PlannerError, SupersededError
 from planner_server.goal_tokens import GoalTokens, digest_of
 from planner_server.goals import GoalImage, GoalRules, SubGoal
 from planner_server.jobs import Job, fail, perform, plan_for
-from planner_server.landscape import Energies, EnergyQuestion, energies_of
 from planner_server.mailbox import Mailbox
 from planner_server.memories import Memories
 from planner_server.options import PlanOptions
@@ -49,6 +49,7 @@ class WorkerOptions:
     goal_cache: int = 256
     max_waiting: int = 64
     max_sessions: int = 64
+    max_search_s: float = 10.0
 
 
 class PlanningWorker:
@@ -113,12 +114,6 @@ class PlanningWorker:
     def check_goal(self, goal: SubGoal) -> Future[None]:
         """Refuse a goal whose rules do not fit its images."""
         return self._submit_one(lambda _: self._check_goal(goal), "goal")
-
-    def energies(self, question: EnergyQuestion) -> Future[Energies]:
-        """Ask for the energies of given action sequences."""
-        return self._submit_one(
-            lambda model: energies_of(model, self._known_goals(), question), "energies"
-        )
 
     def ask(self, work: Callable[[ServedModel, GoalTokens], Answer], name: str) -> Future[Answer]:
         """Do something else with the model and the goals' tokens between plans; short, for robots wait behind it."""
@@ -204,12 +199,20 @@ class PlanningWorker:
         self._goals = GoalTokens(model, self._options.goal_cache)
         self._loaded.set_result(model)
         perform(Job(self._warm_up, self._warmed_up, "warm-up"), model)
-        planner = BatchPlanner(model, self._known_goals(), Memories(self._options.max_sessions))
-        while (jobs := self._mailbox.take(model.most_sessions, Job.goes_with)) is not None:
-            if isinstance(jobs[0].question, PlanRequest):
+        planner = BatchPlanner(
+            model,
+            self._known_goals(),
+            Memories(self._options.max_sessions),
+            self._options.max_search_s,
+        )
+        first: Callable[[Job[Any]], bool] | None = None
+        while (jobs := self._mailbox.take(model.most_sessions, Job.goes_with, first)) is not None:
+            if jobs[0].is_plan():
                 plan_for(jobs, planner)
+                first = None
             else:
                 perform(jobs[0], model)
+                first = Job.is_plan  # so that robots wait for one of the others at most
 
     def _warm_up(self, model: ServedModel) -> None:
         """Plan once on a grey image, so that the first robot does not wait for one-time costs."""

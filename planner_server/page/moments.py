@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner_server.errors import PlannerError
 from planner_server.goal_tokens import GoalTokens
-from planner_server.landscape import grid_of
+from planner_server.landscape import grid_of, in_portions
 from planner_server.page.imagination import Imagined, Scene, Stage
 from planner_server.page.questions import ImagineJson, MomentJson, SliceAnswer, SliceJson
 from planner_server.questions import AXES
 from planner_server.served_model import ServedModel
 from planner_server.service import PlannerService
 from planner_server.session import Look, Session
-
-_PORTION = 32  # sequences imagined before it is the next robot's turn
 
 
 def look_of(session: Session, seq: int | None) -> Look:
@@ -97,10 +94,7 @@ async def measure_slice(
         return stage, stage.energy_now(), stage.energies(np.zeros((1, 1, len(AXES))))[0]
 
     stage, now, still = await asyncio.wrap_future(service.worker.ask(begin, "landscape"))
-    energies: list[float] = []
-    for start in range(0, len(actions), _PORTION):
-        portion = partial(_energies, stage, actions[start : start + _PORTION])
-        energies += await asyncio.wrap_future(service.worker.ask(portion, "landscape"))
+    energies = await in_portions(service.worker, actions, stage.energies)
     best = int(np.argmin(energies))
     return SliceAnswer(
         seq=look.seq,
@@ -114,12 +108,6 @@ async def measure_slice(
         energy_now=now,
         energy_do_nothing=still,
     )
-
-
-def _energies(
-    stage: Stage, actions: NDArray[np.float64], _model: ServedModel, _goals: GoalTokens
-) -> list[float]:
-    return stage.energies(actions)
 
 
 def _scene(session: Session, question: MomentJson) -> tuple[Look, int, Scene]:
