@@ -103,9 +103,10 @@ class Obedience:
         order = self._under_way and self._under_way.order
         if order and (order.session != session or _STATES[order.TYPE] != state):
             self._under_way = None
-        if state == "running" and self.state == "paused":
-            # A server that crashed may have lost the pause; a resume that was missed is repeated.
-            logger.warning("paused, though the server says running: holding until somebody resumes")
+        if state == "running" and self.state != "running":
+            # A server that crashed may have lost the order; a resume that was missed is repeated.
+            text = "%s, though the server says running: holding until somebody resumes"
+            logger.warning(text, self.state)
         elif state != self.state:
             logger.warning("the server says that this session is %s", state)
             self.obeyed += 1

@@ -108,6 +108,28 @@ def test_a_paused_arm_stays_so_when_a_renewed_greeting_knows_of_no_pause(stand_i
     assert asked == [1]
 
 
+def test_a_robot_that_was_told_stopped_stays_so_when_a_later_welcome_says_running(
+    stand_in: Any,
+) -> None:
+    """A server that crashed may have lost the stop: only a resume ends it."""
+    stand_in.state = "stopped"
+    asked: list[int] = []
+
+    def forget_the_stop() -> None:
+        stand_in.state = "running"
+        stand_in.push(stand_in.welcome("s1"))
+
+    def resume() -> None:
+        asked.append(len(stand_in.observed))
+        stand_in.push(Resume("s1", 1))
+
+    threading.Timer(3 * PERIOD_S, forget_the_stop).start()
+    threading.Timer(7 * PERIOD_S, resume).start()
+    end, _ = run(stand_in, WatchedArm())
+    assert end.is_complete
+    assert asked == [0]
+
+
 def test_an_arm_that_brakes_for_long_is_first_reported_as_stopping(stand_in: Any) -> None:
     after_first(stand_in, Stop("s1", 5), 0.3 * PERIOD_S)
     arm = Heavy(braking_s=0.6)
