@@ -34,6 +34,8 @@ _CONNECT_TIMEOUT_S = 2.0
 _STOPS, _STOP_TIMEOUT_S = 2, 0.5
 _RESTING_RAD_S = 0.02
 _GLANCE_S = 0.03  # joints are compared over at least this time
+_SHORT_M = 0.002  # of the pose that was commanded, which has no error of tracking
+_UNDER_WAY_S = 0.25  # after which a motion that was begun is one, or is over
 
 
 class FrankyArm:
@@ -54,6 +56,7 @@ class FrankyArm:
         self._reading = threading.Lock()  # the film reads the state beside the loop
         self._joints_before: tuple[npt.NDArray[np.float64], float] | None = None
         self._was_moving = True
+        self._target: tuple[npt.NDArray[np.float64], float] | None = None
         self._euler_before: npt.NDArray[np.float64] | None = None
 
     def connect(self) -> None:
@@ -132,6 +135,7 @@ class FrankyArm:
             return straight
 
         self._start(motion)
+        self._target = target.matrix, time.monotonic()
 
     def is_moving(self) -> bool:
         """Whether any joint turned faster than `_RESTING_RAD_S` between this call and the last.
@@ -139,7 +143,8 @@ class FrankyArm:
         From positions, not from the reported velocities: those chatter on a simulated arm at rest.
 
         Raises:
-            ReflexError: It has stopped itself; an arm at rest for that reason has not arrived.
+            ReflexError: It has stopped itself, or given way to a force; an arm at rest for such a
+                reason has not arrived, and would push again.
         """
         self._check_errors()
         joints_rad, now = np.array(self._robot_state().q), time.monotonic()
@@ -149,6 +154,8 @@ class FrankyArm:
         if now - then >= _GLANCE_S:
             speed_rad_s = float(np.abs(joints_rad - before_rad).max()) / (now - then)
             self._joints_before, self._was_moving = (joints_rad, now), speed_rad_s > _RESTING_RAD_S
+        if not self._was_moving:
+            self._check_arrival()
         return self._was_moving
 
     def grasp(self) -> None:
@@ -165,7 +172,7 @@ class FrankyArm:
 
     def hold(self) -> None:
         """Slow down to rest within the dynamics limits."""
-        self._joints_before, self._was_moving = None, True
+        self._joints_before, self._was_moving, self._target = None, True, None
         if self._connected().is_in_control:
             self._start(franky.CartesianStopMotion)
 
@@ -178,7 +185,7 @@ class FrankyArm:
         robot = self._robot
         if robot is None:
             return
-        self._joints_before, self._was_moving = None, True
+        self._joints_before, self._was_moving, self._target = None, True, None
         if not any(self._try_stop(robot) for _ in range(_STOPS)):
             raise ArmError(
                 f"the arm at {self._host} still moves {_STOPS * _STOP_TIMEOUT_S:.1f} s after it was "
@@ -198,11 +205,15 @@ class FrankyArm:
             raise ArmError(f"the arm at {self._host} did not take the stop: {error}") from error
 
     def recover(self) -> None:
-        """Clear the errors after a reflex.
+        """Clear the errors after a reflex; where it only gave way there are none.
 
         Raises:
             ArmError: They stay; the arm has to be seen to.
         """
+        gave_way = self._target is not None and not self._connected().has_errors
+        self._target = None
+        if gave_way:
+            return
         try:
             is_clear = self._connected().recover_from_errors()
         except FRANKY_ERRORS as error:
@@ -244,6 +255,21 @@ class FrankyArm:
         if has_errors:
             raise ReflexError(f"the arm at {self._host} stopped itself: {state.current_errors}.")
 
+    def _check_arrival(self) -> None:
+        """Raise `ReflexError` where a motion has ended by itself on its way: franky tells nobody of a reaction.
+
+        By the pose that the arm was told to have, so that an arm that something leans on has arrived.
+        """
+        if self._target is None or self._connected().is_in_control:
+            return
+        target, started = self._target
+        left_m = float(np.linalg.norm((self._robot_state().O_T_EE_d.matrix - target)[:3, 3]))
+        if left_m > _SHORT_M and time.monotonic() - started > _UNDER_WAY_S:
+            raise ReflexError(
+                f"the arm at {self._host} gave way {100 * left_m:.1f} cm before its target, to a force of more "
+                f"than {self._settings.yield_force_n} N."
+            )
+
     def _knock(self) -> None:
         """Fail within `_CONNECT_TIMEOUT_S`; libfranka itself would wait for the system's limit."""
         try:
@@ -284,5 +310,10 @@ class FrankyArm:
 
 def _yielding(force_n: float) -> franky.Reaction:
     """End a motion softly, within the arm's own millisecond, when it meets a force."""
+    return franky.Reaction(_pushed(force_n), franky.CartesianStopMotion())
+
+
+def _pushed(force_n: float) -> franky.Condition:
+    """Whether something pushes against the hand with more than a force."""
     force = franky.Measure.FORCE_X**2 + franky.Measure.FORCE_Y**2 + franky.Measure.FORCE_Z**2
-    return franky.Reaction(force > force_n**2, franky.CartesianStopMotion())
+    return force > force_n**2

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import queue
 import select
 import subprocess
@@ -305,7 +306,7 @@ def stand_in() -> Iterator[StandIn]:
 def robot_host() -> Iterator[str]:
     """Address of a simulated Franka that speaks libfranka's protocol, in a process of its own."""
     pytest.importorskip("franky_sim")
-    host = "127.0.41.7"
+    host = f"127.0.41.{2 + os.getpid() % 250}"  # two runs of the tests may go side by side
     command = ["-u", "-m", "franky_sim.run_server", "-s", "mujoco", "--hostname", host]
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

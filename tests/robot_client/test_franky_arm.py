@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from robot_client.arms import franky_arm
 from robot_client.arms.franky_arm import FrankyArm, FrankySettings
 from robot_client.arms.gripper import GripperThread
 from robot_client.arms.priority import Priority, restored
-from robot_client.errors import ArmError
+from robot_client.errors import ArmError, ReflexError
 from trajectories import poses
 
+franky = pytest.importorskip("franky")
 pytest.importorskip("franky_sim")
 
 SETTINGS = FrankySettings(max_speed_m_s=0.5, needs_realtime=False)
@@ -152,6 +154,26 @@ def test_of_all_threads_only_the_motion_s_own_is_real_time(arm: FrankyArm) -> No
     assert [os.sched_getscheduler(thread) for thread in threads() - others] == [os.SCHED_FIFO]
     assert Priority.present() == ordinary
     assert {os.sched_getscheduler(thread) for thread in others} == {os.SCHED_OTHER}
+
+
+def test_an_arm_that_gives_way_says_so_until_somebody_has_consented(
+    arm: FrankyArm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing touches the simulated arm; time stands in for the force.
+    monkeypatch.setattr(franky_arm, "_pushed", lambda _force_n: franky.Measure.REL_TIME > 0.2)
+    start = arm.state().pose
+    target = start + np.array([0.1, 0, 0, 0, 0, 0, 0])
+    arm.move_to(target, 2.0)
+    with pytest.raises(ReflexError, match=r"gave way \d.*cm before its target"):
+        wait_for_rest(arm)
+    time.sleep(0.5)
+    assert np.linalg.norm(arm.state().pose[:3] - start[:3]) < 0.05
+    with pytest.raises(ReflexError):
+        arm.is_moving()
+    monkeypatch.undo()
+    arm.recover()
+    arm.move_to(start, 1.0)
+    wait_for_arrival(arm, start)
 
 
 def wait_for_gripper(arm: FrankyArm) -> None:
