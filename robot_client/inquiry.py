@@ -24,7 +24,7 @@ _FIRST_CALL_S, _LAST_CALL_S = 0.25, 4.0  # pauses between calls to a server that
 #: A server with a token forgets the greeting with the connection, which ZMQ renews unasked; a count
 #: of observations that has gone astray begins anew with a greeting.
 _CALL_AGAIN = ("unknown_session", "unauthorised", "stale_seq", "shutting_down", "not_ready")
-_OVER = ("session_taken", "stopped", "forbidden")
+_OVER = ("session_taken", "session_ended", "stopped", "forbidden")
 
 
 class NoPlanError(Exception):
@@ -50,6 +50,8 @@ class Inquiry:
         on_event: Told what happens.
         missed: Periods in a row without a usable plan, so far.
         missed_total: The same over the whole run.
+        lost: What the server said when the session was lost while nothing was asked; the next ask is
+            refused with it.
     """
 
     link: ServerLink
@@ -62,6 +64,7 @@ class Inquiry:
     on_event: Callable[[Event], None]
     missed: int = 0
     missed_total: int = 0
+    lost: ErrorReply | None = None
     _pending: Observe | None = None
     _answer: Act | ErrorReply | None = None
     _orders: int = 0
@@ -83,10 +86,19 @@ class Inquiry:
         self.link.client.send_observation(observation)
 
     def listen(self, time_s: float) -> None:
-        """Spend `time_s` keeping the conversation alive; a plan that comes is kept for `finish`."""
+        """Spend `time_s` keeping the conversation alive; a plan that comes is kept for `finish`.
+
+        Word that the session is lost makes the arm hold at once, and what was planned void.
+
+        Raises:
+            PatienceLostError: It is lost for good.
+        """
         end = time.monotonic() + time_s
         while (left_s := end - time.monotonic()) > 0:
-            self._keep(self.link.client.poll_act(left_s))
+            reply = self.link.client.poll_act(left_s)
+            self._keep(reply)
+            if isinstance(reply, ErrorReply) and reply.seq is None:
+                self._lose(reply)
 
     def finish(self, deadline: float) -> Act:
         """Wait for the plan of the observation that `begin` sent, due at `deadline` (monotonic).
@@ -99,6 +111,7 @@ class Inquiry:
             raise NoPlanError("nothing was asked")
         was_silent = False
         while True:
+            self._refuse_where_lost()
             if self._answer is None:
                 # A server that owes every answer for a period is lost, whenever the plan is due.
                 lost_s = math.inf if was_silent else self.period_s - client.silence_s()
@@ -147,6 +160,7 @@ class Inquiry:
             PatienceLostError: It is gone for good, or the session is not ours any more.
         """
         client = self.link.client
+        self._refuse_where_lost()
         while client.orders.state != "running":  # a stop that was missed is repeated, and ends this
             reply = client.poll_act(self.period_s)
             if isinstance(reply, ErrorReply) and reply.seq is None:
@@ -167,6 +181,20 @@ class Inquiry:
         if is_answer:
             self._answer = reply
 
+    def _lose(self, reply: ErrorReply) -> None:
+        """Hold for an error that no question asked for, where it says that the session is not ours any more."""
+        if reply.code not in (*_OVER, *_CALL_AGAIN):
+            return
+        self.lost, reason = reply, _reason(reply)
+        self.link.client.orders.void()
+        self.on_event(Event("session lost", reason))
+        if reply.code in _OVER:
+            raise PatienceLostError(reason)
+
+    def _refuse_where_lost(self) -> None:
+        if self.lost is not None:
+            self._refused(self.lost)
+
     def _late(self, observation: Observe) -> None:
         client = self.link.client
         if client.is_server_closing:
@@ -178,7 +206,8 @@ class Inquiry:
             raise NoPlanError(f"observation {observation.seq} is too old to act on")
 
     def _refused(self, reply: ErrorReply) -> None:
-        self._pending, reason = None, f"the server refused: {reply.code}: {reply.message}"
+        self._pending = self.lost = None
+        reason = _reason(reply)
         if reply.code in _OVER:
             self.hold()
             raise PatienceLostError(reason)
@@ -237,3 +266,7 @@ class Inquiry:
                 f"the server came back with {client.model}, control period {client.control_period_s:g} s, "
                 f"instead of {self.model}, {self.period_s:g} s; start the run again for what it serves now"
             )
+
+
+def _reason(reply: ErrorReply) -> str:
+    return f"the server refused: {reply.code}: {reply.message}"

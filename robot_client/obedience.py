@@ -114,6 +114,11 @@ class Obedience:
             if state != "running":
                 self.body.hold()  # its order is repeated, but may be a while in coming
 
+    def void(self) -> None:
+        """Hold, as for an order: the session is lost, and what was planned in it is void."""
+        self.obeyed += 1
+        self.body.hold()
+
     def take(self, order: Order) -> None:
         """Carry an order out, once; acknowledge it every time.
 

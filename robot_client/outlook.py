@@ -154,6 +154,8 @@ class Outlook:
             return "there is no plan"
         if (session := self.inquiry.link.client.orders.state) != "running":
             return f"the session is {session}"
+        if self.inquiry.lost is not None:
+            return f"the session is lost: {self.inquiry.lost.code}"
         age_s = time.monotonic() - captured.t_capture
         drift_m = distance_m(self.arm.state().pose, state.pose)
         asked = Asked(act.session, act.seq, act.goal_index, age_s, drift_m)

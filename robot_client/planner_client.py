@@ -126,7 +126,8 @@ class PlannerClient:
     def poll_act(self, timeout_s: float) -> Act | ErrorReply | None:
         """Wait for the next plan or error of this session.
 
-        When several lie ready the newest is returned. Answers of foreign sessions and bytes that
+        When several lie ready the newest is returned, but no plan in the place of an error about the
+        session: the plan was made before it. Answers of foreign sessions and bytes that
         are no message are logged, counted in `ignored_messages` and passed over.
 
         Args:
@@ -144,6 +145,8 @@ class PlannerClient:
             self.orders.report()
             # Once there is an answer, only look whether a newer one lies behind it.
             message = self._receive(0.0 if newest is not None else min(deadline, _soon()))
+            if isinstance(message, ErrorReply) and message.seq is None:
+                return message
             if isinstance(message, Act | ErrorReply):
                 newest = message if self._is_ours(message) else newest
             elif isinstance(message, Pause | Resume | Stop):

@@ -46,6 +46,7 @@ ERROR_CODES = (
     "unknown_type",
     "unsupported_protocol",
     "unknown_session",
+    "session_ended",
     "no_goal",
     "invalid_state",
     "invalid_frame",
