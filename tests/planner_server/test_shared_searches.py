@@ -134,7 +134,7 @@ def test_only_who_is_about_as_patient_is_planned_together(request_for: Make) -> 
         {"max_step": (0.15,) * 3 + (0.0,) * 4},
         {"is_limited": True},
     ],
-    ids=str,
+    ids=["horizon", "context", "energy", "gripper rule", "plateau", "axes", "deadline"],
 )
 def test_what_is_not_searched_as_one_is_not_planned_together(
     request_for: Make, other: dict[str, Any]
