@@ -28,6 +28,9 @@ Score = Callable[[Tensor, Tensor, slice], Tensor]
 Keep = Callable[[Tensor], Tensor]
 """From the predicted tokens `[p, s, H, N, D]` of one model call to what of them is returned `[p, s, h, N, C]`."""
 
+Computed = Callable[[Work, int, int], int]
+"""From a kind of work and the problems and candidates of a call to the rollouts that the model computes for it."""
+
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RolloutSettings:
@@ -74,6 +77,7 @@ class RolloutEngine:
         dynamics: The model to search with.
         settings: How to batch.
         exact: A more exact model to score results with; None: the same.
+        computed: How many rollouts the model computes for those of a call, where it fills some up; None: just those.
 
     Attributes:
         dynamics: The model to search with.
@@ -85,10 +89,12 @@ class RolloutEngine:
         dynamics: Dynamics,
         settings: RolloutSettings | None = None,
         exact: Dynamics | None = None,
+        computed: Computed | None = None,
     ) -> None:
         self.dynamics = dynamics
         self._exact = exact if exact is not None else dynamics
         self._memory = BatchMemory(None if settings is None else settings.batch_size)
+        self._computed = computed if computed is not None else _just_those
         self.throughput = Throughput()
 
     @property
@@ -151,9 +157,11 @@ class RolloutEngine:
     def _next_size(self, work: Work, actions: Tensor, start: int, deadline_s: float | None) -> int:
         """Return how many candidates of every problem the next batch has; 0: it is over."""
         problems, candidates = actions.shape[:2]
-        on_cuda = actions.device.type == "cuda"
-        size = self.batch_size(work, actions.device) // (problems if on_cuda else 1)
-        size = min(max(size, 1), candidates - start)
+        together = problems if actions.device.type == "cuda" else 1
+        most = self.batch_size(work, actions.device)
+        size = min(max(most // together, 1), candidates - start)
+        while size > 1 and self._computed(work, together, size) > most:
+            size -= 1
         if deadline_s is None:
             return size
         # What is queued on a GPU, by this round or those before it, has to be worked off first.
@@ -173,6 +181,7 @@ class RolloutEngine:
     def _imagine(self, call: _Call, group: slice, actions: Tensor) -> Evaluated:
         """Ask the model about candidates `[p, s, H, 7]` of a group of problems; in halves where memory ends."""
         problems, candidates = actions.shape[:2]
+        rollouts = self._computed(call.work, problems, candidates)
         before = self._memory.before(call.work, actions.device)
         try:
             tokens, poses = call.dynamics.rollout(call.context.select(group), actions)
@@ -182,7 +191,7 @@ class RolloutEngine:
             if problems * candidates == 1:
                 raise
         else:
-            self._memory.fitted(call.work, actions.device, problems * candidates, before)
+            self._memory.fitted(call.work, actions.device, rollouts, before)
             return Evaluated(energies, poses, kept)
         # Only here, after the handler, is what the failed attempt held free again.
         self._memory.failed(call.work, actions.device, problems * candidates)
@@ -194,6 +203,10 @@ class RolloutEngine:
         halves = actions.split(-(-problems // 2), dim=0)  # type: ignore[no-untyped-call]
         pairs = zip(groups, halves, strict=True)
         return _joined([self._imagine(call, part, half) for part, half in pairs], dim=0)
+
+
+def _just_those(_work: Work, problems: int, candidates: int) -> int:
+    return problems * candidates
 
 
 def _without_gradients(actions: Tensor) -> AbstractContextManager[object]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.ac_predictor import ACPredictor
@@ -16,14 +14,13 @@ from models.packed import can_pack, packed_rollout
 from models.rollout import ACRollout
 from models.rollout_memory import Memory
 from models.world_model import WorldModel
+from planner_server.planning.compiled_step import CompiledStep
 from planner_server.planning.dynamics import Context, Dynamics
 from planner_server.planning.errors import PlanningError
 from planner_server.planning.rollouts import RolloutEngine, RolloutSettings
+from planner_server.planning.throughput import Work
 
 Precision = Literal["float32", "bfloat16", "float8"]
-
-COMPILED_SIZES = (16, 32, 64, 128, 256, 512, 800)
-"""Candidates per problem that a compiled model is run with; fewer are padded with actions that stay."""
 
 _FLOAT8_CAPABILITY = (8, 9)
 
@@ -36,8 +33,8 @@ class WorldModelDynamics:
         precision: What the predictor's weights and products are: float32, bfloat16 (about 1e-2 less exact), or
             float8 (products in 8 bits, the rest in bfloat16; CUDA of compute capability 8.9 and torchao). Such
             products have no gradient: where one is asked for, the predictor is that of bfloat16.
-        compiled: Compile the predictor and, on CUDA, replay it as a graph, for `COMPILED_SIZES`. The first call of
-            every size takes tens of seconds.
+        compiled: Compile single steps of one problem from one frame of context, and replay them as graphs on CUDA;
+            see `CompiledStep`. The first call of each of its sizes takes tens of seconds.
 
     Attributes:
         predictor: What imagines, in this precision.
@@ -57,14 +54,11 @@ class WorldModelDynamics:
             self.predictor = _cast(model.predictor, precision)
         else:
             self.predictor = _quantised(self._exact.predictor)
-        self._differentiable = plain = _Remembering(ACRollout(self.predictor))
-        self._fast = plain
-        self._compiled: Callable[[Memory, Tensor], tuple[Tensor, Tensor]] | None = None
-        if compiled:
-            mode = "reduce-overhead" if _device(self.predictor).type == "cuda" else None
-            self._compiled = torch.compile(plain.rollout.imagine, mode=mode, dynamic=False)
-        elif can_pack(self.predictor):
+        plain = ACRollout(self.predictor)
+        self._plain = self._fast = _Remembering(plain)
+        if can_pack(self.predictor):
             self._fast = _Remembering(packed_rollout(self.predictor))
+        self._compiled = CompiledStep(plain, _device(self.predictor)) if compiled else None
 
     @property
     def exact(self) -> Dynamics:
@@ -81,16 +75,20 @@ class WorldModelDynamics:
         if torch.is_grad_enabled() and actions.requires_grad:
             if self._exact is not None:
                 return self._exact.rollout(context, actions)
-            return self._differentiable.imagine(context, actions)
-        if self._compiled is None:
+            return self._plain.imagine(context, actions)
+        problems, candidates, horizon = actions.shape[:3]
+        size = self._filled(Work(horizon, context.frames), problems, candidates)
+        if self._compiled is None or size is None:
             return self._fast.imagine(context, actions)
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        count = actions.shape[1]
-        padding = next((size for size in COMPILED_SIZES if size >= count), count) - count
-        padded = F.pad(actions, (0, 0, 0, 0, 0, padding))
-        tokens, poses = self._compiled(self._fast.memory(context), padded)
-        # A replayed graph writes to the same place every time.
-        return tokens[:, :count].clone(), poses[:, :count].clone()
+        return self._compiled.imagine(self._plain.memory(context), actions, size)
+
+    def computed(self, work: Work, problems: int, candidates: int) -> int:
+        """Return how many rollouts are computed in a call for so many problems and candidates."""
+        return self._filled(work, problems, candidates) or problems * candidates
+
+    def _filled(self, work: Work, problems: int, candidates: int) -> int | None:
+        """Return how many candidates a compiled call is filled up to; None: it is not compiled."""
+        return None if self._compiled is None else self._compiled.size(work, problems, candidates)
 
 
 def engine_for(
@@ -106,18 +104,18 @@ def engine_for(
         PlanningError: The precision is unknown, or the device cannot compute in it.
     """
     dynamics = WorldModelDynamics(model, precision, compiled=compiled)
-    return RolloutEngine(dynamics, settings, dynamics.exact)
+    return RolloutEngine(dynamics, settings, dynamics.exact, dynamics.computed)
 
 
 class _Remembering:
     """A rollout that keeps what it computed of every context as long as the context lives."""
 
     def __init__(self, rollout: ACRollout) -> None:
-        self.rollout = rollout
+        self._rollout = rollout
         self._memories: weakref.WeakKeyDictionary[Context, Memory] = weakref.WeakKeyDictionary()
 
     def imagine(self, context: Context, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.rollout.imagine(self.memory(context), actions)
+        return self._rollout.imagine(self.memory(context), actions)
 
     def memory(self, context: Context) -> Memory:
         """Return what all candidates share, as tensors that a gradient may pass by."""
@@ -128,7 +126,7 @@ class _Remembering:
                     value.clone() if value.is_inference() else value
                     for value in (context.tokens, context.states, context.actions)
                 )
-                memory = self.rollout.remember(tokens, states, actions)
+                memory = self._rollout.remember(tokens, states, actions)
             self._memories[context] = memory
         return memory
 
