@@ -65,6 +65,14 @@ class Adoption:
         if stored is not None and self.sessions.peek(session_id) is None:
             self._take_up(stored)
 
+    async def has_ended(self, session_id: str) -> bool:
+        """Whether a session that is not open was ended, here or elsewhere: one that a crash lost was not."""
+        if self.sessions.has_ended(session_id):
+            return True
+        revisions = await asyncio.to_thread(self.archive.revisions, [session_id])
+        _, has_ended = revisions.get(session_id, (0, False))
+        return has_ended
+
     async def refresh(self) -> None:
         """Learn what other replicas did to the sessions of this one: goals, orders, ends."""
         known = {session.id: session for session in self.sessions.all()}

@@ -101,6 +101,13 @@ class Dialogue:
             self._tell(holder.sender, order)
         return holder is not None
 
+    def tell_end(self, session: Session) -> None:
+        """Tell a robot that its session is over, where it has not ended it itself: its arm may move."""
+        holder = self._peers.holder(session.id)
+        if holder is not None:
+            self._peers.release(session.id)
+            self._tell(holder.sender, self.refusal(_ended(session.id)))
+
     def farewells(self) -> Iterator[tuple[Sender, Closing]]:
         """Yield what every robot is told when the server ends; none is greeted any more."""
         self._is_ending = True
@@ -176,7 +183,7 @@ class Dialogue:
         """Return the session that a hello means; the same hello again means the same one."""
         service = self._service
         if hello.session is not None:
-            session = await service.find_session(hello.session)
+            session = await self._find_session(hello.session)
             session.check_belongs_to(caller)
             return session
         for held in self._peers.held_by(peer) if peer else ():
@@ -185,6 +192,20 @@ class Dialogue:
                 return known
         session, _ = service.create_session(PlanOptions(), caller)
         return session
+
+    async def _find_session(self, session_id: str) -> Session:
+        """Return a session; a robot whose session was ended must not begin another by itself.
+
+        Raises:
+            PlannerError: `session_ended`, or `unknown_session` for one that is lost, or never was.
+        """
+        try:
+            return await self._service.find_session(session_id)
+        except PlannerError as error:
+            is_other = error.code != "unknown_session"
+            if is_other or not await self._service.adoption.has_ended(session_id):
+                raise
+            raise _ended(session_id) from error
 
     def _welcome(self, session: Session) -> Welcome:
         model = self._service.model
@@ -216,6 +237,7 @@ class Dialogue:
             received_s=received_s,
         )
         outcome = await service.observe(session, seen)
+        self._peers.check_holds(peer, session.id)  # ended or taken meanwhile: nothing shall move
         planned, plan = outcome.planned, outcome.planned.plan
         return Act(
             session=session.id,
@@ -257,6 +279,11 @@ def _greeted(peer: Peer | None) -> Peer:
             "this connection has not said hello; send `hello` first, and again after every reconnection",
         )
     return peer
+
+
+def _ended(session_id: str) -> PlannerError:
+    text = f"session {session_id[:64]} was ended, or long unused; hold the arm and end the run"
+    return PlannerError("session_ended", text)
 
 
 def _only_part(parts: list[bytes]) -> bytes:

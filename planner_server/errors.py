@@ -20,6 +20,7 @@ HTTP_STATUS = {
     "unauthorised": 401,
     "forbidden": 403,
     "unknown_session": 404,
+    "session_ended": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "no_goal": 409,

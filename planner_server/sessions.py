@@ -14,6 +14,8 @@ from planner_server.options import PlanOptions
 from planner_server.session import Session
 from planner_server.terms import Terms
 
+_MOST_ENDED = 4096  # sessions that are over and remembered
+
 
 class SessionStore:
     """Bounded set of sessions; the idle ones are forgotten.
@@ -25,6 +27,7 @@ class SessionStore:
 
     Attributes:
         on_forgotten: Told of every session that was idle for too long.
+        on_ended: Told of every session that is over, whoever ended it.
     """
 
     def __init__(
@@ -34,7 +37,9 @@ class SessionStore:
         self._idle_s = idle_s
         self._clock = clock
         self.on_forgotten: Callable[[Session], object] = lambda _: None
+        self.on_ended: list[Callable[[Session], object]] = []
         self._sessions: dict[str, Session] = {}
+        self._ended: dict[str, None] = {}  # the oldest first
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -91,7 +96,7 @@ class SessionStore:
 
     def drop(self, session: Session) -> None:
         """Forget a session that was ended elsewhere."""
-        self._sessions.pop(session.id, None)
+        self._end(session)
 
     def touch(self, session: Session) -> None:
         """Note that a session is in use."""
@@ -103,7 +108,13 @@ class SessionStore:
         Raises:
             PlannerError: `unknown_session`.
         """
-        return self._sessions.pop(self.get(session_id).id)
+        session = self.get(session_id)
+        self._end(session)
+        return session
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session was open here and is over."""
+        return session_id in self._ended
 
     def all(self) -> list[Session]:
         """Return the open sessions, oldest first."""
@@ -118,8 +129,17 @@ class SessionStore:
         """Drop every session that has been idle for too long."""
         idle = [s for s in self._sessions.values() if self.idle_s(s) > self._idle_s]
         for session in idle:
-            del self._sessions[session.id]
+            self._end(session)
             self.on_forgotten(session)
+
+    def _end(self, session: Session) -> None:
+        if self._sessions.pop(session.id, None) is None:
+            return
+        self._ended[session.id] = None
+        if len(self._ended) > _MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+        for tell in self.on_ended:
+            tell(session)
 
     def _make_room(self) -> None:
         self.forget_idle()

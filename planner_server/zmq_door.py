@@ -73,6 +73,7 @@ class ZmqDoor:
         self._service = service
         self._dialogue = Dialogue(service, self._tell)
         service.orders.doors.append(self._dialogue.tell_order)
+        service.sessions.on_ended.append(self._dialogue.tell_end)
         work = (self._admission.answer(), self._read(), self._keep_house())
         self._loops = [asyncio.create_task(each) for each in work]
 

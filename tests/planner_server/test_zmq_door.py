@@ -152,6 +152,7 @@ def test_bye_ends_the_session(
     robot.greet(session)
     robot.send(Bye(session=session))
     refused(robot.ask(observation(session)), "unknown_session")
+    refused(robot.ask(Hello(protocol=1, client="t", session=session)), "session_ended")
 
 
 def test_a_robot_that_pings_keeps_its_session_and_a_silent_one_loses_it(
@@ -170,7 +171,7 @@ def test_a_robot_that_pings_keeps_its_session_and_a_silent_one_loses_it(
             alive.ping()
             time.sleep(0.1)
         assert kept in sessions()
-        refused(silent.ask(Hello(protocol=1, client="t", session=lost)), "unknown_session")
+        refused(silent.ask(Hello(protocol=1, client="t", session=lost)), "session_ended")
 
 
 def test_where_there_is_a_token_it_must_be_known(
