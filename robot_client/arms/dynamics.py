@@ -25,20 +25,23 @@ def fitting(
     """Factors that let `action` [7] just fit `duration_s`, or longer where a cap demands it.
 
     The limits also cover braking from the present motion: limits made for a small step would
-    let an arm under way sail on for a metre before it may slow down.
+    let an arm under way sail on for a metre before it may slow down. franky takes shares of what
+    the robot's own factor leaves of its limits, and so do these: shares of the full limits would
+    leave too little to brake with.
 
     Args:
         action: From where the flange is to where it is to go.
         duration_s: The control period [s].
         state: Of the moment.
         robot: Knows the limits that the factors are shares of.
-        settings: Caps on the speeds.
+        settings: Caps on the speeds, and the robot's own factor.
     """
+    factor = settings.dynamics_factor
     position, rotation = action[poses.POSITION], action[poses.ROTATION]
     time_s = max(
         _MOVING_SHARE * duration_s,
-        _PEAK_VELOCITY * float(np.linalg.norm(position)) / settings.max_speed_m_s,
-        _PEAK_VELOCITY * float(np.linalg.norm(rotation)) / settings.max_rotation_rad_s,
+        _PEAK_VELOCITY * float(np.linalg.norm(position)) / (factor * settings.max_speed_m_s),
+        _PEAK_VELOCITY * float(np.linalg.norm(rotation)) / (factor * settings.max_rotation_rad_s),
     )
     velocity, acceleration = state.O_dP_EE_c, state.O_ddP_EE_c
     moving = _needed_dynamics(position, velocity.linear, acceleration.linear, time_s)
@@ -54,7 +57,7 @@ def fitting(
         robot.rotation_jerk_limit,
     )
     shares = (
-        max(move / move_limit.get(), turn / turn_limit.get())
+        max(move / move_limit.get(), turn / turn_limit.get()) / factor
         for move, move_limit, turn, turn_limit in zip(
             moving, moving_limits, turning, turning_limits, strict=True
         )
