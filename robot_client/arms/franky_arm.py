@@ -22,6 +22,7 @@ from robot_client.arms.franky_settings import FrankySettings
 from robot_client.arms.gripper import FRANKY_ERRORS, GripperThread
 from robot_client.arms.hand import Hand, Intent
 from robot_client.arms.priority import Priority, restored
+from robot_client.arms.stopping import stop_motion
 from robot_client.errors import ArmError, ReflexError
 from trajectories import poses
 
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 _FCI_PORT = 1337
 _CONNECT_TIMEOUT_S = 2.0
-_STOPS, _STOP_TIMEOUT_S = 2, 0.5
 _RESTING_RAD_S = 0.02
 _GLANCE_S = 0.03  # joints are compared over at least this time
 _SHORT_M = 0.002  # of the pose that was commanded, which has no error of tracking
@@ -180,29 +180,12 @@ class FrankyArm:
         """Abort the motion; the arm's own controller brings it to rest at once.
 
         Raises:
-            ArmError: It did not take the stop, or still moves after a second one.
+            ArmError: It did not take the stop, or still moves though told several times.
         """
-        robot = self._robot
-        if robot is None:
+        if self._robot is None:
             return
         self._joints_before, self._was_moving, self._target = None, True, None
-        if not any(self._try_stop(robot) for _ in range(_STOPS)):
-            raise ArmError(
-                f"the arm at {self._host} still moves {_STOPS * _STOP_TIMEOUT_S:.1f} s after it was "
-                "told to stop. Press the emergency stop, then look at power, cable and FCI"
-            )
-
-    def _try_stop(self, robot: franky.Robot) -> bool:
-        """Stop once; whether the motion has ended."""
-        try:
-            robot.stop()
-            return bool(robot.join_motion(timeout=_STOP_TIMEOUT_S))
-        except franky.ControlException as error:
-            # How libfranka says that a motion was cut short; left unread it would fail the next one.
-            logger.debug("stopped: %s", error)
-            return True
-        except FRANKY_ERRORS as error:
-            raise ArmError(f"the arm at {self._host} did not take the stop: {error}") from error
+        stop_motion(self._robot, self._host)
 
     def recover(self) -> None:
         """Clear the errors after a reflex; where it only gave way there are none.

@@ -59,3 +59,14 @@ def test_a_gentle_arm_that_is_sent_elsewhere_on_its_way_keeps_its_cap_and_brakes
     arm.stop()
     assert max(speeds) < 1.1 * GENTLE.dynamics_factor * GENTLE.max_speed_m_s
     assert max(ys) - target[1] < 0.01
+
+
+def test_a_stop_just_after_a_motion_was_begun_is_not_lost(arm: FrankyArm) -> None:
+    for _ in range(10):
+        start = arm.state().pose
+        arm.move_to(moved(start, 0.1), 0.5)
+        arm.stop()
+        rest(arm)
+        assert np.linalg.norm((arm.state().pose - start)[:3]) < 0.02
+        arm.move_to(start, 0.5)
+        rest(arm)

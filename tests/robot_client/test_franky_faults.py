@@ -34,6 +34,7 @@ class ScriptedRobot:
         self.moved: list[Any] = []
         self.stopped = 0
         self.stops_needed = 0
+        self.refusals: list[Exception] = []
         self.has_errors = False
         self.is_in_control = True
         self.recovers = True
@@ -60,9 +61,13 @@ class ScriptedRobot:
         self.moved.append(motion)
 
     def stop(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
         self.stopped += 1
 
     def join_motion(self, timeout: float) -> bool:
+        if self.stopped < self.stops_needed:
+            time.sleep(timeout)
         return self.stopped >= self.stops_needed
 
     def recover_from_errors(self) -> bool:
@@ -151,19 +156,40 @@ def test_an_arm_that_stopped_itself_on_the_way_has_not_come_to_rest(
     arm.is_moving()
 
 
-def test_a_stop_that_is_not_taken_is_given_once_more(arm: FrankyArm, robot: ScriptedRobot) -> None:
-    robot.stops_needed = 2
+def test_a_stop_that_is_not_taken_is_soon_given_again(arm: FrankyArm, robot: ScriptedRobot) -> None:
+    robot.stops_needed = 4
+    started = time.monotonic()
     arm.stop()
-    assert robot.stopped == 2
+    assert robot.stopped == 4
+    assert time.monotonic() - started < 0.5  # a few hundredths of a second each
 
 
-def test_an_arm_that_moves_on_after_its_stop_is_told_with_the_emergency_stop(
+def test_a_stop_that_fails_is_given_again(arm: FrankyArm, robot: ScriptedRobot) -> None:
+    robot.stops_needed = 1
+    robot.refusals = [
+        franky.InvalidOperationException("no control"),
+        franky.CommandException("no"),
+        RuntimeError("busy"),
+    ]
+    arm.stop()
+    assert robot.stopped == 1
+
+
+def test_an_arm_that_moves_on_after_its_stops_is_told_with_the_emergency_stop(
     arm: FrankyArm, robot: ScriptedRobot
 ) -> None:
     robot.stops_needed = 99
-    with pytest.raises(ArmError, match="emergency stop"):
+    with pytest.raises(ArmError, match=r"still moves, 1\.\d s after .* emergency stop"):
         arm.stop()
-    assert robot.stopped == 2
+    assert robot.stopped > 2
+
+
+def test_an_arm_that_takes_no_stop_is_told_with_the_emergency_stop_and_the_cause(
+    arm: FrankyArm, robot: ScriptedRobot
+) -> None:
+    robot.refusals = [franky.NetworkException("connection lost")] * 99
+    with pytest.raises(ArmError, match=r"not take the stop \(connection lost\).* emergency stop"):
+        arm.stop()
 
 
 def test_after_a_stop_the_arm_counts_as_moving_until_it_is_seen_at_rest(arm: FrankyArm) -> None:
