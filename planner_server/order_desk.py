@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from planner_server.orders import GivenOrder, OrderBook, obedience_of
-from planner_server.session import Session
+from planner_server.session import STOPPED, Session
 from planner_server.store.archive import Archive
 from planner_server.store.history import History
 from planner_server.streams import Streams
@@ -45,6 +45,18 @@ class OrderDesk:
             session.id, "state", {"state": state, "order": given.number, "reason": reason}
         )
         return given, self.archive.save_session(session)
+
+    def stop_replacement(self, session: Session) -> Future[None] | None:
+        """Stop a robot whose session was lost in a crash, where everything was stopped since: it was not told.
+
+        Returns:
+            The future: the order is saved; None where nobody has stopped everything.
+        """
+        order = self.book.stop_all
+        if order is None:
+            return None
+        _, saved = self.give(session, STOPPED, order.reason, order.actor)
+        return saved
 
     def acknowledge(self, session: Session, ack: Ack) -> None:
         """Note that the robot has obeyed an order, and what its arm does."""

@@ -67,15 +67,27 @@ class GivenOrder:
         return True
 
 
+@dataclass(frozen=True)
+class StopAll:
+    """The order to stop everything: why, and by whom."""
+
+    reason: str
+    actor: str
+
+
 class OrderBook:
     """The orders that this process has given of late.
 
     Args:
         clock: Source of time [s]; a test passes its own.
+
+    Attributes:
+        stop_all: The last one since this process began; None: nobody has stopped everything.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.stop_all: StopAll | None = None
         self._given: OrderedDict[tuple[str, int], GivenOrder] = OrderedDict()
 
     def give(self, session_id: str, number: int) -> GivenOrder:

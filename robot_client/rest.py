@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,14 @@ class RestClient:
         """Name, frame size [px], control period [s] and limits of the model served."""
         return self._request("GET", "/v1/model")
 
-    def create_session(self, options: SessionOptions) -> str:
-        """Make a session; returns its id."""
+    def create_session(self, options: SessionOptions, replaces: str | None = None) -> str:
+        """Make a session; returns its id.
+
+        Args:
+            options: How its plans are searched.
+            replaces: Id of the one that the server has lost in the middle of a run, whose robot has
+                not heard what was ordered since; None for a new run.
+        """
         body = {
             "planner": options.planner,
             "search_gripper": options.search_gripper,
@@ -83,7 +89,8 @@ class RestClient:
             "seed": options.seed,
         }
         given = {key: value for key, value in body.items() if value is not None}
-        answer = self._request("POST", "/v1/sessions", json.dumps(given).encode())
+        query = "" if replaces is None else "?" + urlencode({"replaces": replaces})
+        answer = self._request("POST", "/v1/sessions" + query, json.dumps(given).encode())
         return str(answer["id"])
 
     def put_goals(self, session: str, images: Sequence[bytes]) -> list[dict[str, Any]]:

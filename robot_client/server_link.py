@@ -28,13 +28,16 @@ class ServerLink:
     options: SessionOptions
     goals: Sequence[bytes]
 
-    def open(self) -> Welcome:
+    def open(self, replaces: str | None = None) -> Welcome:
         """Make a session, upload the goals, say hello.
+
+        Args:
+            replaces: The session in whose place it comes, where the server has lost that one.
 
         Raises:
             ServerUnreachableError, ServerRefusedError: With the remedy.
         """
-        session = self.rest.create_session(self.options)
+        session = self.rest.create_session(self.options, replaces)
         try:
             stored = self.rest.put_goals(session, self.goals)
             logger.info("session %s with %d goal images", session, len(stored))
@@ -46,8 +49,9 @@ class ServerLink:
     def recover(self) -> Welcome:
         """Take the session up again; where the server has forgotten it, open another.
 
-        A session that was not running when it was lost is not replaced: another one would begin
-        running, and nobody had said so.
+        A session that was ended, or was not running when it was lost, is not replaced: another one would begin
+        running, and nobody had said so. The server is told which one it has lost, because it may have been told to
+        stop every robot when it no longer knew of this one.
 
         Raises:
             ServerUnreachableError, ServerRefusedError: The server is still not there.
@@ -58,7 +62,7 @@ class ServerLink:
             if error.code != "unknown_session" or self.client.orders.state != "running":
                 raise
             logger.warning("the server has forgotten the session; opening another")
-            return self.open()
+            return self.open(replaces=self.client.session)
 
     def close(self) -> None:
         """End the session and free the socket."""

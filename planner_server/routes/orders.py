@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from planner_server.errors import PlannerError
-from planner_server.orders import GivenOrder, wait_until_settled
+from planner_server.orders import GivenOrder, StopAll, wait_until_settled
 from planner_server.questions import OrderJson
 from planner_server.routes.access import Observer, Operator, Service
 from planner_server.routes.operation import Before, Limit, dated
@@ -60,6 +60,7 @@ async def stop_all(
 ) -> StopAnswer:
     """Stop every robot, and wait up to a second for their answers. This is no emergency stop: that one is a button."""
     reason = order.reason if order else ""
+    service.orders.book.stop_all = StopAll(reason, caller.name)
 
     def stop(sessions: Iterable[Session]) -> list[tuple[GivenOrder, Future[None]]]:
         return [service.orders.give(each, STOPPED, reason, caller.name) for each in sessions]

@@ -35,10 +35,20 @@ async def create_session(
             description="Name of the token that it shall belong to; another's than the caller's needs operate.",
         ),
     ] = None,
+    replaces: Annotated[
+        str | None,
+        Query(
+            max_length=64,
+            description="The session that it replaces, which a server has lost in the middle of a run; where this "
+            "server was told to stop everything since it began, the new one is stopped.",
+        ),
+    ] = None,
 ) -> SessionInfo:
     """Begin a session; give its id to the robot's `hello`, and upload goals to it."""
     service = parts.service
     session, saved = service.create_session(options or PlanOptions(), caller, owner)
+    if replaces is not None:
+        saved = service.orders.stop_replacement(session) or saved
     is_saved = await service.until_saved(saved)
     return describe(parts, session, saved=is_saved)
 

@@ -1,5 +1,7 @@
 """Sessions that somebody else than their robot ends, or that a server has lost: the robot does not move on."""
 
+import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import httpx
 from robot_client.cameras.testcard import TestCard
 from robot_client.loop import ControlLoop
 from robot_client.planner_client import PlannerClient, ServerAddress
-from robot_client.protocol import Act, ErrorReply, Hello, Message, Observe
+from robot_client.protocol import Act, ErrorReply, Hello, Message, Observe, Stop, Welcome
 from robot_client.records import Event, RunEnd
 from robot_client.rest import RestClient, SessionOptions
 from robot_client.server_link import ServerLink
@@ -146,3 +148,53 @@ def test_a_robot_whose_session_is_deleted_holds_in_its_motion_and_ends_its_run(
         assert robot.arm.names()[-2:] == ["hold", "stop"]
         assert robot.arm.names().count("move") <= 3
         assert http.get("/v1/sessions").json()["sessions"] == []  # it opened none by itself
+
+
+def test_a_session_in_the_place_of_a_lost_one_begins_stopped_where_everything_was_stopped(
+    run_server: Any, make_settings: Any, robots: Callable[[str], Any]
+) -> None:
+    def begin(**query: str) -> tuple[str, str, int]:
+        made = http.post("/v1/sessions", params=query).raise_for_status().json()
+        return made["id"], made["state"], made["order"]
+
+    with run_server(make_settings()) as address, address.http() as http:
+        assert begin(replaces="lost")[1:] == ("running", 0)
+        http.post("/v1/stop-all", json={"reason": "smoke"}).raise_for_status()
+        assert begin()[1:] == ("running", 0)  # a new run is somebody's wish
+        session, state, number = begin(replaces="lost")
+        assert (state, number) == ("stopped", 1)
+        robot = robots(address.zmq)
+        robot.send(Hello(protocol=1, client="t", session=session))
+        replies = [robot.receive(), robot.receive()]
+        assert [each.reason for each in replies if isinstance(each, Stop)] == ["smoke"]
+        assert [each.state for each in replies if isinstance(each, Welcome)] == ["stopped"]
+
+
+def test_a_robot_of_which_a_restarted_server_knows_nothing_obeys_an_order_to_stop_everything(
+    start_server: Callable[..., Any], free_endpoint: Callable[[], str], goal_png: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    url, endpoint = f"http://127.0.0.1:{port}", free_endpoint()
+    answered: list[float] = []
+
+    def press() -> None:
+        while not answered:
+            try:
+                answer = httpx.post(f"{url}/v1/stop-all", json={"reason": "smoke"})
+                answered.extend([time.monotonic()] if answer.is_success else [])
+            except httpx.HTTPError:
+                time.sleep(0.005)
+
+    server = start_server("--port", port, PLANNER_ZMQ_ENDPOINT=endpoint)
+    robot = RobotAtWork(url, endpoint, goal_png)
+    robot.wait_for_moves(2)
+    server.stop(signal.SIGKILL)  # every one of these has a disk of its own: what was open is lost
+    presser = threading.Thread(target=press)
+    presser.start()
+    start_server("--port", port, PLANNER_ZMQ_ENDPOINT=endpoint)
+    presser.join(60)
+    end = robot.wait_for_end()
+    assert "ordered a stop: smoke" in end.reason
+    assert robot.moves_after(answered[0]) == 0
+    assert "reconnected" in [event.kind for event in robot.events]
