@@ -28,6 +28,8 @@ from planner_server.mailbox import Mailbox
 from planner_server.memories import Memories
 from planner_server.options import PlanOptions
 from planner_server.plan_request import Frame, Planned, PlanRequest
+from planner_server.planning import WorldModelDynamics
+from planner_server.planning.throughput import Work
 from planner_server.refusals import DEVICE_FAILED
 from planner_server.served_model import ServedModel
 
@@ -236,6 +238,9 @@ class PlanningWorker:
         (answer,) = BatchPlanner(model, self._known_goals(), Memories(1)).plan([request])
         if isinstance(answer, PlannerError):
             raise answer
+        if isinstance(model.engine.dynamics, WorldModelDynamics):
+            most = model.engine.batch_size(Work(horizon=1), model.device)
+            model.engine.dynamics.compile_steps(most)
 
     def _known_goals(self) -> GoalTokens:
         if self._goals is None:

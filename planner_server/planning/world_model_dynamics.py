@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import weakref
 from typing import Literal, get_args
 
@@ -14,7 +15,7 @@ from models.packed import can_pack, packed_rollout
 from models.rollout import ACRollout
 from models.rollout_memory import Memory
 from models.world_model import WorldModel
-from planner_server.planning.compiled_step import CompiledStep
+from planner_server.planning.compiled_step import COMPILED_SIZES, CompiledStep
 from planner_server.planning.dynamics import Context, Dynamics
 from planner_server.planning.errors import PlanningError
 from planner_server.planning.rollouts import RolloutEngine, RolloutSettings
@@ -22,7 +23,10 @@ from planner_server.planning.throughput import Work
 
 Precision = Literal["float32", "bfloat16", "float8"]
 
+logger = logging.getLogger(__name__)
+
 _FLOAT8_CAPABILITY = (8, 9)
+_GRAPH_RUNS = 3  # torch records a CUDA graph in the second run of a compiled function, and replays it from the third on
 
 
 class WorldModelDynamics:
@@ -81,6 +85,27 @@ class WorldModelDynamics:
         if self._compiled is None or size is None:
             return self._fast.imagine(context, actions)
         return self._compiled.imagine(self._plain.memory(context), actions, size)
+
+    def compile_steps(self, most: int) -> None:
+        """Compile every step of at most so many candidates now, so that no robot waits for that; nothing without."""
+        if self._compiled is None:
+            return
+        device, config = _device(self.predictor), self.predictor.config
+        tokens = torch.zeros(1, config.tokens_per_frame, config.embed_dim, device=device)
+        states = torch.zeros(1, 1, 7, device=device)
+        memory = self._plain.memory(Context(tokens, states, states[:, :0]))
+        for size in COMPILED_SIZES:
+            if size > most:
+                break
+            actions = torch.zeros(1, size, 1, 7, device=device)
+            try:
+                for _ in range(_GRAPH_RUNS):
+                    self._compiled.imagine(memory, actions, size)
+            except torch.OutOfMemoryError:
+                logger.warning(
+                    "steps of %d candidates and more do not fit, and are not compiled", size
+                )
+                break
 
     def computed(self, work: Work, problems: int, candidates: int) -> int:
         """Return how many rollouts are computed in a call for so many problems and candidates."""

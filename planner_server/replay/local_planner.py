@@ -120,6 +120,8 @@ class LocalPlanner:
         share_ms = 1e3 / len(asked)
         encode_ms = share_ms * (encoded_s - begun_s)
         plan_ms = share_ms * (time.monotonic() - encoded_s)
+        if not all(np.isfinite(plan.energy) for plan in plans):
+            raise PlanningError("the model predicts no numbers for a step of this batch")
         return [_answer(plan, encode_ms, plan_ms) for plan in plans]
 
     def _problem(self, question: Question) -> PlanningProblem:

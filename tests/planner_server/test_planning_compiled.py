@@ -10,7 +10,13 @@ from torch import Tensor
 
 from models.config import tiny
 from models.world_model import WorldModel
-from planner_server.planning import Context, RolloutEngine, RolloutSettings, engine_for
+from planner_server.planning import (
+    Context,
+    RolloutEngine,
+    RolloutSettings,
+    WorldModelDynamics,
+    engine_for,
+)
 from planner_server.planning.batch_memory import BatchMemory
 from planner_server.planning.compiled_step import COMPILED_SIZES, CompiledStep
 from planner_server.planning.throughput import Work
@@ -74,6 +80,19 @@ def test_requests_of_many_shapes_compile_no_more_than_the_fixed_set(
             engine.dynamics.rollout(context(model), actions)  # not in inference mode
             engine.dynamics.rollout(context(model), actions.expand(2, -1, -1, -1)[:1])
         assert len(graphs) == len(COMPILED_SIZES)
+
+
+def test_what_is_compiled_at_the_start_is_all_that_requests_need(
+    model: WorldModel, graphs: list[torch.fx.GraphModule]
+) -> None:
+    engine = engine_for(model, compiled=True, settings=RolloutSettings(batch_size=200))
+    dynamics = engine.dynamics
+    assert isinstance(dynamics, WorldModelDynamics)
+    dynamics.compile_steps(engine.batch_size(Work(horizon=1), torch.device("cpu")))
+    assert len(graphs) == sum(size <= 200 for size in COMPILED_SIZES)
+    for candidates in (1, 33, 100, 128):
+        engine.evaluate(context(model), torch.rand(1, candidates, 1, 7), mean)
+    assert len(graphs) == sum(size <= 200 for size in COMPILED_SIZES)
 
 
 def test_a_compiled_step_is_what_the_model_imagines(
