@@ -127,7 +127,7 @@ def stopped(*, is_connected: bool | None, arm: str | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("sessions", "problem", "state", "text"),
     [
-        ([], None, "acknowledged", "nothing moves"),
+        ([], None, "partly", "No robot is known to this server: look at the arms."),
         (
             [stopped(is_connected=False, arm=None)],
             None,

@@ -47,14 +47,16 @@ export class StopAll {
       const stood = Number.isFinite(stoodMs) ? `, the last arm stood after ${milliseconds(stoodMs)}` : "";
       parts.push(`${standing.length} of ${count(robots.length, "robot")} standing${answered}${stood}.`);
     } else if (sessions.length) parts.push("No robot is connected here.");
-    else if (!problem) parts.push("No session is open; nothing moves.");
+    else if (!problem) parts.push("No robot is known to this server: look at the arms.");
     const idle = sessions.length - robots.length - elsewhere.length;
     if (idle) parts.push(`${count(idle, "session")} without a robot ${idle === 1 ? "is" : "are"} stopped too.`);
     if (elsewhere.length) parts.push(`${count(elsewhere.length, "session")} may have a robot at another replica, which tells it: look at the arms.`);
     const silent = robots.length - standing.length;
     if (silent) parts.push(`${silent} did not report an arm at rest: use the button beside the arm.`);
     if (problem) parts.push(`NOT ALL ARE STOPPED: ${problem}. Use the buttons beside the arms.`);
-    this.say(silent || elsewhere.length || problem ? "partly" : "acknowledged", parts.join(" "));
+    // Where nobody is known nobody was told, and a robot that has lost its session may still move.
+    const isSure = sessions.length && !silent && !elsewhere.length && !problem;
+    this.say(isSure ? "acknowledged" : "partly", parts.join(" "));
   }
 
   say(state, text) {
