@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
         if not robot.is_moving_allowed:
             raise TaskError("calibrating moves the arm by a few centimetres; add --arm-motion")
         client, rest = equipment.server_of(options, stack, logs)
-        stack.callback(robot.arm.disconnect)
-        robot.arm.connect()
         stack.callback(robot.camera.disconnect)
+        stack.callback(robot.arm.disconnect)  # before the camera's, which may take seconds
+        robot.arm.connect()
         robot.camera.connect()
         explorer = Explorer(
             robot.arm, robot.camera, task.safety, options.step, options.move_time, say

@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         robot = equipment.robot_of(options, stack, logs, task.name)
-        stack.callback(robot.arm.disconnect)
-        robot.arm.connect()
         stack.callback(robot.camera.disconnect)
+        stack.callback(robot.arm.disconnect)  # before the camera's, which may take seconds
+        robot.arm.connect()
         robot.camera.connect()
         is_moving_allowed = robot.is_moving_allowed and not options.guide
         teaching = Teaching(

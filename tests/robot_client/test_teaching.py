@@ -1,5 +1,6 @@
 """Teaching: keys move the arm within its limits, enter takes the goal images, a task file comes out."""
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 from robot_client import cli
 from robot_client.arms.dummy import START_POSE, DummyArm
 from robot_client.cameras.testcard import TestCard
+from robot_client.commands import equipment, teach
 from robot_client.tasks import SubGoal, Task, load_task
 from robot_client.teaching import Teaching
+from tests.robot_client.conftest import WatchedArm
 
 REPOSITORY = Path(__file__).parents[2]
 TASK = Task(
@@ -157,3 +160,42 @@ def test_giving_up_writes_no_task(tmp_path: Path) -> None:
     )
     assert result.returncode == cli.NOT_ACHIEVED
     assert list((tmp_path / "taught").iterdir()) == []
+
+
+class Stalled(TestCard):
+    """Takes its time to let go, as a USB camera does when the bus stalls."""
+
+    def disconnect(self) -> None:
+        time.sleep(1.0)
+
+
+class Interrupted(WatchedArm):
+    """Stops when it is disconnected, as a Franka does."""
+
+    def disconnect(self) -> None:
+        self.stop()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), "x", RuntimeError("a fault")])
+def test_however_teaching_ends_the_arm_is_stopped_before_anything_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: Any
+) -> None:
+    arm, ended = Interrupted(), []
+    body = equipment.Equipment(arm, Stalled(), None, is_moving_allowed=True)
+    monkeypatch.setattr(equipment, "robot_of", lambda *arguments: body)
+
+    def key(timeout_s: float) -> str:
+        if "move" not in arm.names():
+            return "w"
+        ended.append(time.monotonic())
+        if isinstance(end, BaseException):
+            raise end
+        return str(end)
+
+    monkeypatch.setattr(teach, "read_key", key)
+    task = tmp_path / "one.yaml"
+    task.write_text("name: one\ndescription: d\nsub_goals: [{name: a, max_steps: 1}]\n")
+    command = ["teach", "--task", str(task), "--output", str(tmp_path / "taught")]
+    with contextlib.suppress(RuntimeError):
+        cli.main([*command, "--arm", "franky", "--arm-motion"])
+    assert arm.time_of("stop") - ended[0] < 0.2
