@@ -1,6 +1,7 @@
 """Teaching a task: bring the arm to each sub-goal, by key or by hand, and photograph it there."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,12 @@ KEYS = """w s   forwards, backwards (x)      r f   up, down
 a d   left, right (y)           q e   turn about the vertical
 + -   longer, shorter steps     o c   open, close the gripper
 space hold                      enter photograph this sub-goal
-x     give up"""
+x     give up
+A step begins where the last one has come to rest; on the way the same key is passed over and
+another one brakes."""
 
 _JOG_S = 0.6
+_GLANCE_S = 0.05
 _TURN_RAD = 0.1
 _SHORTEST_M, _LONGEST_M = 0.0025, 0.08
 _DIRECTIONS = {
@@ -57,6 +61,8 @@ class Teaching:
     step_m: float = 0.02
     _taken: list[Path] = field(default_factory=list)
     _poses: dict[str, list[float]] = field(default_factory=dict)
+    _key_under_way: str = ""
+    _earliest_rest: float = 0.0
 
     @property
     def is_finished(self) -> bool:
@@ -80,7 +86,7 @@ class Teaching:
             self.step_m = float(np.clip(factor * self.step_m, _SHORTEST_M, _LONGEST_M))
             self.say(f"steps of {100 * self.step_m:.2g} cm")
         elif key == " ":
-            self.arm.hold()
+            self._brake(key)
         elif key in "oc" and self.is_moving_allowed:
             if key == "c":
                 self.arm.grasp()
@@ -101,7 +107,28 @@ class Teaching:
         (self.folder / "poses.json").write_text(poses_text, encoding="utf-8")
         return path
 
+    def _is_under_way(self) -> bool:
+        """Whether a step is not over yet, as two looks at the arm tell."""
+        if time.monotonic() < self._earliest_rest:
+            return True
+        self.arm.is_moving()
+        time.sleep(_GLANCE_S)
+        return self.arm.is_moving()
+
+    def _brake(self, key: str) -> None:
+        self.arm.hold()
+        self._key_under_way, self._earliest_rest = key, 0.0
+
     def _jog(self, key: str) -> None:
+        """Begin a step from rest; on the way a key that is held down is no next step, another brakes.
+
+        A step on the way would be checked from where the arm is, but begun at the speed it has: it
+        would sweep off the way that was checked.
+        """
+        if self._is_under_way():
+            if key != self._key_under_way:
+                self._brake(key)
+            return
         action = np.zeros(7)
         if key in _DIRECTIONS:
             action[:3] = self.step_m * np.array(_DIRECTIONS[key])
@@ -114,11 +141,12 @@ class Teaching:
         for finding in filtered.findings:
             self.say(finding.text)
         if filtered.refusal is None:
+            self._key_under_way, self._earliest_rest = key, time.monotonic() + _JOG_S
             self.arm.move_to(filtered.target, _JOG_S)
 
     def _photograph(self) -> None:
         """Take the newest frame as the image of the sub-goal, when the arm rests."""
-        if self.arm.is_moving():
+        if self._is_under_way():
             self.say("the arm still moves; press enter again when it rests")
             return
         try:

@@ -15,6 +15,7 @@ import pytest
 
 from robot_client import cli
 from robot_client.arms.dummy import START_POSE, DummyArm
+from robot_client.arms.franky_arm import FrankyArm, FrankySettings
 from robot_client.cameras.testcard import TestCard
 from robot_client.commands import equipment, teach
 from robot_client.tasks import SubGoal, Task, load_task
@@ -160,6 +161,54 @@ def test_giving_up_writes_no_task(tmp_path: Path) -> None:
     )
     assert result.returncode == cli.NOT_ACHIEVED
     assert list((tmp_path / "taught").iterdir()) == []
+
+
+def test_a_key_that_is_held_down_makes_one_step_after_the_other(tmp_path: Path) -> None:
+    arm = WatchedArm()
+    lesson = teaching(tmp_path, [], arm=arm)
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        lesson.press("w")
+        time.sleep(0.03)
+    assert arm.names() == ["move", "move"]
+
+
+def test_another_key_brakes_the_step_under_way_and_moves_from_rest(tmp_path: Path) -> None:
+    arm = WatchedArm()
+    lesson = teaching(tmp_path, [], arm=arm)
+    lesson.press("w")
+    time.sleep(0.2)
+    lesson.press("s")
+    assert arm.names() == ["move", "hold"]
+    here_m = arm.state().pose[0]
+    lesson.press("s")
+    while arm.is_moving():
+        time.sleep(0.01)
+    assert arm.names() == ["move", "hold", "move"]
+    assert arm.state().pose[0] == pytest.approx(here_m - 0.02)
+
+
+def test_a_franka_begins_each_step_from_rest_and_stays_on_the_checked_way(
+    robot_host: str, tmp_path: Path
+) -> None:
+    arm = FrankyArm(robot_host, FrankySettings(needs_realtime=False, yield_force_n=None))
+    arm.connect()
+    lesson = teaching(tmp_path, [], arm=arm, step_m=0.08)
+    time.sleep(0.5)
+    start = arm.state().pose
+    lesson.press("a")
+    time.sleep(0.3)
+    path = [arm.state().pose]
+    for key in "--" + "r" * 30:
+        lesson.press(key)
+        time.sleep(0.05)
+        path.append(arm.state().pose)
+    arm.disconnect()
+    way = np.array(path) - start
+    sideways_m, up_m = way[:, 1], way[:, 2]
+    assert 0.01 < sideways_m[0] < sideways_m[-1] < 0.07  # braked on its way
+    assert up_m[-1] > 0.01
+    np.testing.assert_allclose(sideways_m[up_m > 1e-3], sideways_m[-1], atol=1e-3)
 
 
 class Stalled(TestCard):
