@@ -16,7 +16,7 @@ from robot_client.protocol import Ack
 
 @dataclass(frozen=True, eq=False)
 class OrderDesk:
-    """Takes orders, and the robots' word that they have obeyed.
+    """Takes orders, and the robots' word of what their arms do.
 
     Attributes:
         archive: Keeps orders.
@@ -59,13 +59,10 @@ class OrderDesk:
         return saved
 
     def acknowledge(self, session: Session, ack: Ack) -> None:
-        """Note that the robot has obeyed an order, and what its arm does."""
-        given = self.book.acknowledge(ack)
-        is_first = session.acknowledged < ack.order <= session.order_number
-        if given is None and not is_first:
+        """Note that the robot has heard of an order, and what its arm does."""
+        given, is_news = self.book.acknowledge(ack), session.acknowledge(ack.order, ack.arm)
+        if given is None and not is_news:
             return
-        if is_first:
-            session.acknowledged = ack.order
         self.history.save_obedience(ack, given)
         self.archive.note("order_acknowledged", session.id, "robot", f"{ack.order}: {ack.arm}")
         self.streams.publish(session.id, "acknowledged", obedience_of(ack, given))

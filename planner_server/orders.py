@@ -14,7 +14,7 @@ from typing import Any
 
 from robot_client.protocol import Ack
 
-STANDING, STOPPING = "standing", "stopping"
+STANDING, STOPPING, FREE = "standing", "stopping", "free"
 _MOST = 1024  # orders remembered; an older one is acknowledged without its time being told
 
 

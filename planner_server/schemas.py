@@ -129,7 +129,12 @@ class SessionInfo(Goals):
     )
     state: Literal["running", "paused", "stopped"]
     order: int = Field(description="Number of the last order to the robot; 0 before the first.")
-    is_order_obeyed: bool = Field(description="Whether the robot has acknowledged it.")
+    is_order_obeyed: bool = Field(
+        description="Whether the robot has reported an arm that stands, or is free after a resume."
+    )
+    arm: str | None = Field(
+        description="What it said to that order: standing, stopping, free or unknown; null before it has answered."
+    )
     goal_index: int = Field(description="Sub-goal under way.")
     goal_steps: int = Field(description="Plans made for it.")
     created_at: datetime

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from planner_server.errors import PlannerError
 from planner_server.goals import SubGoal
 from planner_server.options import PlanOptions
+from planner_server.orders import FREE, STANDING
 from planner_server.security.tokens import Caller, Role
 from planner_server.terms import Terms
 from robot_client.protocol import Order, Pause, Resume, Stop
@@ -68,7 +69,9 @@ class Session:
         state: running, paused or stopped.
         order_number: Of the last order to the robot; 0 before the first.
         order_reason: What the operator gave as its reason.
-        acknowledged: The highest order that the robot has obeyed.
+        acknowledged: The highest order that the robot has answered.
+        arm: What it said of its arm then, last: standing, stopping, free or unknown; None where this process was
+            not told.
         goal_index: Sub-goal under way.
         goal_steps: Plans made for it.
         revision: Grows with every change that other replicas must learn of.
@@ -89,6 +92,7 @@ class Session:
     order_number: int = 0
     order_reason: str = ""
     acknowledged: int = 0
+    arm: str | None = None
     goal_index: int = 0
     goal_steps: int = 0
     revision: int = 0
@@ -149,10 +153,27 @@ class Session:
         self.revision += 1
 
     def order(self) -> Order | None:
-        """Return the order that the robot has not obeyed yet."""
+        """Return the order that the robot has not answered yet."""
         if self.acknowledged >= self.order_number:
             return None
         return _ORDERS[self.state](self.id, self.order_number, self.order_reason)
+
+    @property
+    def is_order_obeyed(self) -> bool:
+        """Whether the arm stands, or is free, as was ordered last: an answer alone is not enough."""
+        return self.order() is None and self.arm in (None, STANDING, FREE)
+
+    def acknowledge(self, number: int, arm: str) -> bool:
+        """Note what the robot says of its arm, told an order; returns whether that is news.
+
+        An arm that stood stays so: what comes after it was sent before it, or is for the same order once more.
+        """
+        if not max(self.acknowledged, 1) <= number <= self.order_number:
+            return False
+        if number == self.acknowledged and self.arm in (arm, STANDING):
+            return False
+        self.acknowledged, self.arm = number, arm
+        return True
 
     def check_belongs_to(self, caller: Caller) -> None:
         """Refuse a caller whose session this is not.

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _HEARD_WITHIN_S = 0.15
 _LOOK_EVERY_S = 0.01
 _GIVE_UP_AFTER_S = 2.0
+_SETTLED = ("standing", "free")  # otherwise another acknowledgement follows
 _STATES = {"pause": "paused", "resume": "running", "stop": "stopped"}
 
 
@@ -157,8 +158,9 @@ class Obedience:
         try:
             is_moving = self.body.is_moving()
         except ArmError as error:
-            logger.warning("after %s: %s", under_way.order.TYPE, error)
-            self._acknowledge(under_way, "unknown")
+            if self._last is None or self._last.arm != "unknown":  # said once, and looked at again
+                logger.warning("after %s: %s", under_way.order.TYPE, error)
+                self._acknowledge(under_way, "unknown")
             return
         if not is_moving:
             self._acknowledge(under_way, "standing")
@@ -167,7 +169,7 @@ class Obedience:
 
     def _acknowledge(self, under_way: _UnderWay, arm: str) -> None:
         order, under_way.is_heard = under_way.order, True
-        self._under_way = under_way if arm == "stopping" else None
+        self._under_way = None if arm in _SETTLED else under_way
         self._last = Ack(
             session=order.session,
             order=order.order,

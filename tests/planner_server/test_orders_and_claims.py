@@ -71,7 +71,7 @@ def test_an_order_reaches_the_robot_and_is_repeated_until_it_is_obeyed(
     assert isinstance(first, Pause)
     assert (first.session, first.order, first.reason) == (session, 1, "a person is in the cell")
     assert isinstance(again, Pause)
-    robot.send(Ack(session=session, order=1))
+    robot.send(Ack(session=session, order=1, arm="standing"))
     until(lambda: bool(http.get(f"/v1/sessions/{session}").json()["is_order_obeyed"]))
     while not robot.is_silent(1.2):  # what was under way already
         assert isinstance(robot.receive(), Pause)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,6 +144,35 @@ def test_a_silent_robot_does_not_keep_stop_all_from_answering(
         (stopped,) = http.post("/v1/stop-all").raise_for_status().json()["sessions"]
         assert stopped["is_connected"]
         assert not stopped["is_obeyed"]
+
+
+@pytest.mark.parametrize("arm", ["unknown", "stopping"])
+def test_an_order_is_not_obeyed_before_the_arm_is_known_to_stand(
+    run_server: Any, make_settings: Any, robots: Callable[[str], Any], arm: str
+) -> None:
+    with run_server(make_settings()) as address, address.http() as http:
+        session, robot = new_session(http), robots(address.zmq)
+
+        def wait_for(said: str) -> dict[str, Any]:
+            deadline = time.monotonic() + 20
+            while (info := http.get(f"/v1/sessions/{session}").json())["arm"] != said:
+                assert time.monotonic() < deadline, info
+                time.sleep(0.02)
+            return dict(info)
+
+        robot.greet(session)
+        given = http.post(f"/v1/sessions/{session}/stop").raise_for_status().json()
+        assert (given["arm"], given["is_order_obeyed"]) == (None, False)
+        robot.send(Ack(session, 1, arm))
+        assert not wait_for(arm)["is_order_obeyed"]
+        while not robot.is_silent(1.2):  # what was under way already: it has heard the order
+            assert isinstance(robot.receive(), Stop)
+        robot.send(Ack(session, 1, "standing"))
+        assert wait_for("standing")["is_order_obeyed"]
+        robot.send(Ack(session, 1, arm))  # late, or for the order repeated
+        robot.ping()
+        assert wait_for("standing")["is_order_obeyed"]
+        assert http.post(f"/v1/sessions/{session}/resume").json()["arm"] is None
 
 
 def test_the_audit_says_who_ordered_what_and_when_it_was_obeyed(

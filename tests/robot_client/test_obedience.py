@@ -270,6 +270,28 @@ def test_an_arm_whose_state_cannot_be_read_is_reported_as_unknown(stand_in: Any)
     assert reports(stand_in, 1) == [(1, "unknown")]
 
 
+def test_an_arm_that_can_be_read_again_is_reported_at_rest(stand_in: Any) -> None:
+    class Blinking(WatchedArm):
+        """Its state cannot be read for a moment after it was told to hold."""
+
+        def is_moving(self) -> bool:
+            if "hold" in self.names() and time.monotonic() < self.time_of("hold") + 0.3:
+                raise ArmError("the connection to the arm stutters")
+            return super().is_moving()
+
+    def pause_first(observe: Observe, send: Send) -> None:
+        if observe.seq == 1:
+            send(Pause("s1", 1).encode())
+            threading.Timer(5 * PERIOD_S, lambda: stand_in.push(Resume("s1", 2))).start()
+        else:
+            stand_in.answer(observe, send)
+
+    stand_in.on_observe = pause_first
+    end, _ = run(stand_in, Blinking())
+    assert end.is_complete
+    assert reports(stand_in, 3) == [(1, "unknown"), (1, "standing"), (2, "free")]
+
+
 def test_an_arm_that_does_not_take_the_stop_is_reported_as_unknown_and_ends_the_run(
     stand_in: Any,
 ) -> None:

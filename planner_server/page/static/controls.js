@@ -4,6 +4,7 @@ import { send } from "./api.js";
 import { h, milliseconds, setEnabled, setText } from "./dom.js";
 
 const WORD = { running: "Running", paused: "Holding", stopped: "Stopped" };
+const SAID = { stopping: "heard, but still moving", unknown: "arm unknown: look at it" };
 const NOT_ALLOWED = "Your token may not do this; it takes one with the role operate.";
 
 /** Buttons for one session; `update(session)` brings them up to date. */
@@ -43,10 +44,9 @@ export class Controls {
 }
 
 function told(session, isObeyed) {
-  if (!isObeyed) return "waiting for the robot";
+  if (!isObeyed) return SAID[session.info.arm] ?? "waiting for the robot";
   const { order } = session;
   if (!order || !Number.isFinite(order.afterMs)) return "obeyed";
-  if (order.arm === "unknown") return "answered, but its arm is unknown: look at it";
   const standing = Number.isFinite(order.standingMs) ? `, standing after ${milliseconds(order.standingMs)}` : "";
   return `obeyed after ${milliseconds(order.afterMs)}${standing}`;
 }

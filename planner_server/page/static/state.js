@@ -10,6 +10,7 @@ const LIST_EVERY_MS = 2000;
 const SAME_S = 0.02; // an event and the record of it are written this near to each other
 const MOST_FOLLOWED = 16; // by one stream
 const HOLDING = ["paused", "stopped"]; // no problem: the state says it
+const OBEYED = ["standing", "free"]; // what a robot says of an arm that does what was ordered
 
 /** One session: its description, its newest plan, and the course of its numbers. */
 export class SessionState {
@@ -189,7 +190,7 @@ export class Store extends EventTarget {
     else if (kind === "error") session.problem = HOLDING.includes(data.code) ? null : data;
     else if (kind === "missed") session.missed += data.events;
     else if (kind === "state") {
-      session.info = { ...session.info, state: data.state, order: data.order, is_order_obeyed: false };
+      session.info = { ...session.info, state: data.state, order: data.order, is_order_obeyed: false, arm: null };
       session.order = { number: data.order, at: performance.now(), reason: data.reason };
     } else if (kind === "acknowledged") this.applyObedience(session, data);
     else if (kind === "goals") this.refresh().catch(() => {});
@@ -223,7 +224,7 @@ export class Store extends EventTarget {
       ...(session.order ?? {}), number: data.order, arm: data.arm,
       afterMs: data.after_ms ?? waited, standingMs: data.standing_ms ?? null,
     };
-    session.info = { ...session.info, is_order_obeyed: data.order >= session.info.order };
+    if (data.order >= session.info.order) session.info = { ...session.info, arm: data.arm, is_order_obeyed: OBEYED.includes(data.arm) };
   }
 }
 
