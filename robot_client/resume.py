@@ -19,7 +19,8 @@ def goal_to_resume(folder: Path, task: Task) -> Task:
         task: The task it did.
 
     Raises:
-        TaskError: It did another task, or nothing is left of this one.
+        TaskError: It did another task, nothing is left of this one, or what is left goes back to
+            what is not.
         RecordingError: The folder holds no run.
     """
     try:
@@ -34,4 +35,11 @@ def goal_to_resume(folder: Path, task: Task) -> Task:
     if name not in names:
         raise TaskError(f"{folder} stopped at {name!r}; task {task.name} has {', '.join(names)}")
     left = task.sub_goals[task.index_of(name) :]
+    for sub_goal in left:
+        if sub_goal.retries and sub_goal.retry_from in names[: task.index_of(name)]:
+            raise TaskError(
+                f"{folder} stopped at {name!r}, and {sub_goal.name} retries from "
+                f"{sub_goal.retry_from!r}, which was before it: begin the task anew without "
+                "--resume, or take that retry_from out of the task file"
+            )
     return task.model_copy(update={"sub_goals": left, "gripper_at_start": "hold"})

@@ -145,3 +145,13 @@ def test_the_viewer_shows_each_pass_or_says_what_to_install(
     assert saved == ["spawn False", str(tmp_path / "run.rrd")]
     assert logged == ["camera", "latency_ms", "problems"]
     assert np.isfinite(record.latency_ms or 0.0)
+
+
+def test_a_run_whose_rest_goes_back_to_what_was_before_it_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "episode.jsonl").write_text('{"sub_goal": "b"}\n')
+    back = SubGoal(name="c", max_steps=1, done_energy=0.1, retries=1, retry_from="a")
+    first, second = SubGoal(name="a", max_steps=1), SubGoal(name="b", max_steps=1)
+    with pytest.raises(TaskError, match="c retries from 'a'"):
+        goal_to_resume(tmp_path, task(first, second, back))
+    near = back.model_copy(update={"retry_from": "b"})
+    assert len(goal_to_resume(tmp_path, task(first, second, near)).sub_goals) == 2
