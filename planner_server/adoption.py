@@ -18,6 +18,8 @@ from planner_server.terms import Defaults, terms_of
 
 logger = logging.getLogger(__name__)
 
+_FLUSH_S = 0.5  # a robot waits 2.5 s for its welcome
+
 # What a session and its row have in common.
 _SHARED = (
     "goals",
@@ -61,6 +63,8 @@ class Adoption:
         """Take up a session that another replica may have begun."""
         if not self.archive.is_shared or self.sessions.peek(session_id) is not None:
             return
+        if self.sessions.has_ended(session_id):  # also where the database has not been told yet
+            return
         stored = await asyncio.to_thread(self.archive.find_session, session_id, self.idle_s)
         if stored is not None and self.sessions.peek(session_id) is None:
             self._take_up(stored)
@@ -69,6 +73,7 @@ class Adoption:
         """Whether a session that is not open was ended, here or elsewhere: one that a crash lost was not."""
         if self.sessions.has_ended(session_id):
             return True
+        await asyncio.to_thread(self.archive.writer.flush, _FLUSH_S)  # an idle one has just ended
         revisions = await asyncio.to_thread(self.archive.revisions, [session_id])
         _, has_ended = revisions.get(session_id, (0, False))
         return has_ended

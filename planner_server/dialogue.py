@@ -154,8 +154,7 @@ class Dialogue:
     def _keep_alive(self, peer: Peer | None) -> None:
         """A robot that pings, though it holds, has not left its session."""
         for session_id in self._peers.held_by(peer) if peer else ():
-            session = self._service.sessions.peek(session_id)
-            if session is not None:
+            if (session := self._service.sessions.peek(session_id)) is not None:
                 self._service.sessions.touch(session)
 
     async def _greet(self, sender: Sender, hello: Hello, peer: Peer | None) -> Welcome:
@@ -225,6 +224,8 @@ class Dialogue:
 
     async def _plan(self, peer: Peer, observe: Observe, received_s: float) -> Act:
         service = self._service
+        if service.sessions.has_ended(observe.session):
+            raise _ended(observe.session)
         session = service.sessions.get(observe.session)
         self._peers.check_holds(peer, session.id)
         self._peers.check_order(peer, session.id, observe.seq)

@@ -27,7 +27,7 @@ class SessionStore:
 
     Attributes:
         on_forgotten: Told of every session that was idle for too long.
-        on_ended: Told of every session that is over, whoever ended it.
+        on_ended: Told of every session that is over here, whoever ended it.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class SessionStore:
         return session
 
     def has_ended(self, session_id: str) -> bool:
-        """Whether a session was open here and is over."""
+        """Whether a session was open here and somebody ended it; an idle one may go on elsewhere."""
         return session_id in self._ended
 
     def all(self) -> list[Session]:
@@ -129,17 +129,19 @@ class SessionStore:
         """Drop every session that has been idle for too long."""
         idle = [s for s in self._sessions.values() if self.idle_s(s) > self._idle_s]
         for session in idle:
-            self._end(session)
+            self._let_go(session)
             self.on_forgotten(session)
 
     def _end(self, session: Session) -> None:
-        if self._sessions.pop(session.id, None) is None:
-            return
         self._ended[session.id] = None
         if len(self._ended) > _MOST_ENDED:
             del self._ended[next(iter(self._ended))]
-        for tell in self.on_ended:
-            tell(session)
+        self._let_go(session)
+
+    def _let_go(self, session: Session) -> None:
+        if self._sessions.pop(session.id, None) is not None:
+            for tell in self.on_ended:
+                tell(session)
 
     def _make_room(self) -> None:
         self.forget_idle()

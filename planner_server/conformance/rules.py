@@ -222,7 +222,8 @@ def _(target: Target, connection: Connection) -> None:
 def _(_: Target, connection: Connection) -> None:
     session = connection.greet().session
     connection.send(Bye(session=session))
-    expect_error(connection.ask(observe(session, 0)), "unknown_session", "unauthorised")
+    codes = "session_ended", "unknown_session", "unauthorised"
+    expect_error(connection.ask(observe(session, 0)), *codes)
 
 
 @rule("an observation is answered with its plan, inside the limits of welcome", needs_goals=True)

@@ -40,6 +40,23 @@ def test_idle_sessions_are_forgotten_and_used_ones_kept() -> None:
         store.get(idle.id)
 
 
+def test_whoever_listens_is_told_of_every_end_and_only_an_idle_session_may_go_on_elsewhere() -> (
+    None
+):
+    clock, told = Clock(), list[Session]()
+    store = SessionStore(max_sessions=8, idle_s=10.0, clock=clock)
+    store.on_ended.append(told.append)
+    idle, deleted, ended_elsewhere = create(store), create(store), create(store)
+    store.delete(deleted.id)
+    store.drop(ended_elsewhere)
+    store.drop(ended_elsewhere)
+    clock.now_s = 12.0
+    store.forget_idle()
+    assert told == [deleted, ended_elsewhere, idle]
+    has_ended = [store.has_ended(each.id) for each in (idle, deleted, ended_elsewhere)]
+    assert has_ended == [False, True, True]
+
+
 def test_a_session_that_is_taken_up_has_been_idle_for_as_long_as_it_was() -> None:
     clock = Clock()
     store = SessionStore(max_sessions=8, idle_s=10.0, clock=clock)

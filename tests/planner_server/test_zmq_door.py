@@ -151,7 +151,7 @@ def test_bye_ends_the_session(
     session = session_with_goal(server)
     robot.greet(session)
     robot.send(Bye(session=session))
-    refused(robot.ask(observation(session)), "unknown_session")
+    refused(robot.ask(observation(session)), "session_ended")
     refused(robot.ask(Hello(protocol=1, client="t", session=session)), "session_ended")
 
 
