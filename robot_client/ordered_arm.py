@@ -46,8 +46,8 @@ class OrderedArm:
         raise PatienceLostError(f"the server's operator ordered a stop: {order.reason}")
 
     def is_moving(self) -> bool:
-        """Whether the arm still moves noticeably."""
-        return self.arm.is_moving()
+        """Whether the arm still moves noticeably, or the gripper has not finished."""
+        return self.arm.is_moving() or self.arm.is_gripper_busy()
 
     def note(self, ack: Ack) -> None:
         """Write down what the server was told."""

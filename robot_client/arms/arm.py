@@ -61,7 +61,10 @@ class Arm(Protocol):
         """Come to rest smoothly and stay there; harmless when at rest."""
 
     def stop(self) -> None:
-        """Halt the arm at once. The gripper keeps its grip, so that nothing is dropped."""
+        """Halt the arm at once, and fingers under way where they can be.
+
+        The gripper keeps its grip, so that nothing is dropped.
+        """
 
     def recover(self) -> None:
         """Clear the errors of an arm that has stopped itself; only with the operator's consent.

@@ -177,15 +177,21 @@ class FrankyArm:
             self._start(franky.CartesianStopMotion)
 
     def stop(self) -> None:
-        """Abort the motion; the arm's own controller brings it to rest at once.
+        """Abort the motion; the arm's own controller brings it to rest at once. Then halt the hand.
 
         Raises:
             ArmError: It did not take the stop, or still moves though told several times.
         """
         if self._robot is None:
             return
+        try:
+            self._end_motion(self._robot)
+        finally:
+            self._gripper.halt()
+
+    def _end_motion(self, robot: franky.Robot) -> None:
         self._joints_before, self._was_moving, self._target = None, True, None
-        stop_motion(self._robot, self._host)
+        stop_motion(robot, self._host)
 
     def recover(self) -> None:
         """Clear the errors after a reflex; where it only gave way there are none.
@@ -275,7 +281,7 @@ class FrankyArm:
             if isinstance(error, ReflexError):
                 raise
             logger.warning("%s; the arm is stopped first", error)
-            self.stop()
+            self._end_motion(self._connected())
             self._move(motion())
 
     def _move(self, motion: franky.Motion) -> None:

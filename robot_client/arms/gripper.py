@@ -2,7 +2,9 @@
 
 The hand accepts no stream of widths: it executes one command at a time and is slow. Two intents are
 enough for manipulation, `grasp` (close with force, keep squeezing) and `open`; the newest wins, and
-a command under way is let finish (stopping one loses its answer on some servers).
+a command under way is let finish. The hand's own stop is no way out: it does not stop reliably
+(libfranka issues 52 and 111), lets go of what is gripped, and where it does stop, a server may
+forget the answer to the stopped command, for which franky then waits for ever.
 """
 
 import logging
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 FRANKY_ERRORS = (franky.Exception, RuntimeError)
 
 _POLL_S = 0.02
+_HOMING_S = 30.0
 _ANY_WIDTH_M = 1.0  # a grasp counts whatever the object's size
 
 
@@ -79,6 +82,11 @@ class GripperThread:
             self._wanted = intent
             self._changed.notify_all()
 
+    def halt(self) -> None:
+        """Drop a command that is not begun; one under way finishes, see above."""
+        with self._changed:
+            self._wanted = None
+
     def closedness(self) -> float:
         """Newest measured closedness, 0 open to 1 closed.
 
@@ -100,9 +108,19 @@ class GripperThread:
 
         Raises:
             ArmError: The hand does not answer or cannot.
+            KeyboardInterrupt: Somebody wanted it to end, which this hand cannot.
         """
         try:
-            is_done = franky.Gripper(self._host).homing()
+            gripper = franky.Gripper(self._host)  # has to outlive what it does
+            homing = gripper.homing_async()
+            try:
+                while not homing.wait(_POLL_S):  # in slices, so that Ctrl+C is heard
+                    time.sleep(_POLL_S)
+            except KeyboardInterrupt:
+                logger.warning("the hand homes itself to the end: keep away from its fingers")
+                homing.wait(_HOMING_S)
+                raise
+            is_done = homing.get()
         except FRANKY_ERRORS as error:
             raise ArmError(f"the Franka Hand at {self._host} cannot be homed: {error}") from error
         if not is_done:

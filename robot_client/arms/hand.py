@@ -20,6 +20,12 @@ class Hand(Protocol):
     def want(self, intent: Intent) -> None:
         """Ask for `intent`; returns at once, replaces an intent not yet begun."""
 
+    def halt(self) -> None:
+        """End what is under way where the hand can, and drop what is not begun; returns at once.
+
+        Fingers that hold something keep it.
+        """
+
     def closedness(self) -> float:
         """Newest measured closedness, 0 open to 1 closed. Raises `ArmError` when it was lost."""
 

@@ -2,7 +2,8 @@
 
 Registers and their bits: Robotiq 2F-85/2F-140 instruction manual, section 4. Position 0 is open,
 255 closed, so closedness is the position's share. The arm's F_T_EE and the task's
-`fingertip_depth_m` must be those of this gripper.
+`fingertip_depth_m` must be those of this gripper. Its fingers go all the way when it is activated,
+once after power-on, so that waits for its first command.
 """
 
 import logging
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _SLAVE = 9
 _COMMAND_REGISTER, _STATUS_REGISTER = 0x03E8, 0x07D0
-_ACTIVATE, _GO = 0x01, 0x09  # rACT, and with it rGTO
+_ACTIVATE, _GO = 0x01, 0x09  # rACT, and with it rGTO; without rGTO the fingers stand
 _FULL = 255
 _ACTIVE = 0x3  # gSTA
 _MOVING, _HELD_CLOSING = 0, 2  # gOBJ
@@ -48,6 +49,7 @@ class RobotiqThread:
         self._line = -1
         self._lock = threading.Lock()
         self._wanted: Intent | None = None
+        self._is_halting = False
         self._is_busy = False
         self._closedness = 0.0
         self._is_holding = False
@@ -56,20 +58,17 @@ class RobotiqThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Open the port, activate the gripper where it is not (its fingers move), begin.
+        """Open the port, read, begin; nothing moves.
 
         Raises:
             ArmError: It does not answer.
         """
-        try:
-            self._line = os.open(self._port, os.O_RDWR | os.O_NOCTTY)
-            _set_up(self._line)
-            self._activate()
-        except (OSError, termios.error) as error:
-            raise ArmError(
-                f"no Robotiq gripper at {self._port}: {error}. Check power, cable and that you may "
-                "open the port (group dialout)."
-            ) from error
+        if not self._open():
+            logger.warning(
+                "the Robotiq at %s is not active: its fingers open and close fully before its first "
+                "command, or now by `robot-client home-gripper --robotiq %s`",
+                *(self._port, self._port),
+            )
         self._ending.clear()
         self._thread = threading.Thread(target=self._run, name="robotiq", daemon=True)
         self._thread.start()
@@ -77,7 +76,26 @@ class RobotiqThread:
     def want(self, intent: Intent) -> None:
         """Ask for `intent`; the newest wins."""
         with self._lock:
-            self._wanted, self._is_busy = intent, True
+            self._wanted, self._is_busy, self._is_halting = intent, True, False
+
+    def halt(self) -> None:
+        """Let the fingers stand where they are, and drop what is not begun; what is held stays."""
+        with self._lock:
+            self._wanted, self._is_halting = None, self._is_busy
+
+    def home(self) -> None:
+        """Activate the gripper where it is not; only while the thread does not run.
+
+        Raises:
+            ArmError: It does not answer, or does not become active.
+        """
+        try:
+            if not self._open():
+                self._activate()
+        except OSError as error:
+            raise ArmError(f"the Robotiq at {self._port} was not activated: {error}") from error
+        finally:
+            self.end()
 
     def closedness(self) -> float:
         """Newest measured closedness.
@@ -110,19 +128,48 @@ class RobotiqThread:
             os.close(self._line)
             self._line = -1
 
+    def _open(self) -> bool:
+        """Open the port and read; whether the gripper is active."""
+        try:
+            self._line = os.open(self._port, os.O_RDWR | os.O_NOCTTY)
+            _set_up(self._line)
+            self._read()
+            return self._is_active()
+        except (OSError, termios.error) as error:
+            raise ArmError(
+                f"no Robotiq gripper at {self._port}: {error}. Check power, cable and that you may "
+                "open the port (group dialout)."
+            ) from error
+
     def _run(self) -> None:
         try:
             while not self._ending.wait(_POLL_S):
                 with self._lock:
                     intent, self._wanted = self._wanted, None
                 if intent is not None:
-                    self._command(_GO, _FULL if intent is Intent.GRASP else 0)
-                    time.sleep(_POLL_S)  # until the status is that of the new command
+                    self._execute(intent)
                 self._read()
+                self._obey_halt()
         except OSError as error:
             logger.error("Robotiq lost: %s", error)
             with self._lock:
                 self._failure = str(error)
+
+    def _execute(self, intent: Intent) -> None:
+        if not self._is_active():
+            self._activate()
+        with self._lock:
+            if self._is_halting:
+                return
+        self._command(_GO, _FULL if intent is Intent.GRASP else 0)
+        time.sleep(_POLL_S)  # until the status is that of the new command
+
+    def _obey_halt(self) -> None:
+        """Stop the fingers where that was asked for; those that hold something by now keep it."""
+        with self._lock:
+            is_halting, self._is_halting = self._is_halting and not self._is_holding, False
+        if is_halting and self._is_active():  # the same bits would begin an activation
+            self._command(_ACTIVATE, 0)
 
     def _read(self) -> None:
         status = self._status()
@@ -132,17 +179,16 @@ class RobotiqThread:
             self._is_holding = status[0] >> 6 == _HELD_CLOSING
             self._is_busy = self._wanted is not None or is_moving
 
+    def _is_active(self) -> bool:
+        return self._status()[0] >> 4 & 0x3 == _ACTIVE
+
     def _activate(self) -> None:
-        if self._status()[0] >> 4 & 0x3 == _ACTIVE:
-            self._read()
-            return
         self._command(_ACTIVATE, 0)
         deadline = time.monotonic() + _ACTIVATION_TIMEOUT_S
-        while self._status()[0] >> 4 & 0x3 != _ACTIVE:
+        while not self._is_active():
             if time.monotonic() > deadline:
                 raise OSError("it does not become active")
             time.sleep(_POLL_S)
-        self._read()
 
     def _command(self, action: int, position: int) -> None:
         registers = bytes([action, 0, 0, position, self._speed, self._force])

@@ -16,6 +16,11 @@ POSE = np.array([0.5, 0.0, 0.45, np.pi, 0.0, -np.pi / 4, 0.0])
 
 
 class ScriptedHand:
+    halts = 0
+
+    def halt(self) -> None:
+        self.halts += 1
+
     def closedness(self) -> float:
         return 0.25
 
@@ -190,6 +195,21 @@ def test_an_arm_that_takes_no_stop_is_told_with_the_emergency_stop_and_the_cause
     robot.refusals = [franky.NetworkException("connection lost")] * 99
     with pytest.raises(ArmError, match=r"not take the stop \(connection lost\).* emergency stop"):
         arm.stop()
+
+
+def test_a_stop_reaches_the_hand_also_where_the_arm_does_not_take_it(robot: ScriptedRobot) -> None:
+    hand = ScriptedHand()
+    arm = FrankyArm("127.0.41.99", FrankySettings(), hand)  # type: ignore[arg-type]
+    arm._robot = robot
+    robot.failures = [RuntimeError("no way")]
+    arm.move_to(POSE, 1.0)  # stopped and begun again from rest: the hand goes on
+    assert (robot.stopped, hand.halts) == (1, 0)
+    arm.stop()
+    assert hand.halts == 1
+    robot.refusals = [RuntimeError("no")] * 99
+    with pytest.raises(ArmError):
+        arm.stop()
+    assert hand.halts == 2
 
 
 def test_after_a_stop_the_arm_counts_as_moving_until_it_is_seen_at_rest(arm: FrankyArm) -> None:

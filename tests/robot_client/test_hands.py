@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robot_client import cli
 from robot_client.arms import desk
 from robot_client.arms.hand import Intent
 from robot_client.arms.robotiq import RobotiqThread, checksum
@@ -37,7 +38,9 @@ class FakeRobotiq:
         self.port = Path(os.ttyname(slave))
         self._slave = slave
         self.is_active = False
+        self.told: list[int] = []
         self.position, self.target, self.blocked_at = 0, 0, 255
+        self.step = 40
         self.garbled = 0
         self.is_mute = False
         self._ending = threading.Event()
@@ -67,14 +70,14 @@ class FakeRobotiq:
 
     def _write(self, request: bytes) -> bytes:
         action, _, _, position, _, _ = request[7:13]
+        self.told.append(action)
         self.is_active = bool(action & 1)
-        if action & 8:
-            self.target = position
+        self.target = position if action & 8 else self.position
         return request[:6]
 
     def _read(self) -> bytes:
-        step = 40 if self.target > self.position else -40
-        if abs(self.target - self.position) <= 40:
+        step = self.step if self.target > self.position else -self.step
+        if abs(self.target - self.position) <= self.step:
             self.position = self.target
         else:
             self.position += step
@@ -92,18 +95,70 @@ def fake() -> Iterator[FakeRobotiq]:
     gripper.close()
 
 
-def test_it_is_activated_closes_and_opens(fake: FakeRobotiq) -> None:
+def test_it_is_activated_by_its_first_command_closes_and_opens(
+    fake: FakeRobotiq, caplog: pytest.LogCaptureFixture
+) -> None:
     hand = RobotiqThread(fake.port)
     hand.start()
-    assert fake.is_active
+    time.sleep(0.2)
+    assert hand.closedness() == 0.0
+    assert fake.told == []  # connecting moves nothing
+    assert "not active" in caplog.text
     hand.want(Intent.GRASP)
     assert hand.is_busy()
+    wait_until(lambda: fake.told == [1, 9])
     wait_until(lambda: not hand.is_busy())
     assert hand.closedness() == 1.0
     assert not hand.is_holding()
     hand.want(Intent.OPEN)
     wait_until(lambda: not hand.is_busy())
     assert hand.closedness() == 0.0
+    hand.end()
+
+
+def test_homing_activates_it_once(fake: FakeRobotiq) -> None:
+    for _ in range(2):
+        assert cli.main(["home-gripper", "--robotiq", str(fake.port)]) == cli.DONE
+    assert fake.told == [1]
+
+
+def test_fingers_under_way_stand_when_they_are_halted(fake: FakeRobotiq) -> None:
+    fake.step = 5
+    hand = RobotiqThread(fake.port)
+    hand.start()
+    hand.want(Intent.GRASP)
+    wait_until(lambda: hand.closedness() > 0.1)
+    hand.halt()
+    wait_until(lambda: not hand.is_busy())
+    assert hand.closedness() < 0.9
+    assert fake.told == [1, 9, 1]
+    hand.want(Intent.OPEN)
+    wait_until(lambda: not hand.is_busy())
+    assert hand.closedness() == 0.0
+    hand.end()
+
+
+def test_a_halt_leaves_an_inactive_gripper_as_it_is_and_drops_what_is_not_begun(
+    fake: FakeRobotiq,
+) -> None:
+    hand = RobotiqThread(fake.port)
+    hand.start()
+    hand.want(Intent.GRASP)
+    hand.halt()
+    wait_until(lambda: not hand.is_busy())
+    assert 9 not in fake.told
+    hand.end()
+
+
+def test_what_is_held_is_held_after_a_halt(fake: FakeRobotiq) -> None:
+    fake.blocked_at = 120
+    hand = RobotiqThread(fake.port)
+    hand.start()
+    hand.want(Intent.GRASP)
+    wait_until(hand.is_holding)
+    hand.halt()
+    time.sleep(0.3)
+    assert fake.told == [1, 9]
     hand.end()
 
 

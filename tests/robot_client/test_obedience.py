@@ -254,7 +254,27 @@ def test_a_stop_is_obeyed_while_the_gripper_works(stand_in: Any) -> None:
     goals = (SubGoal(name="a", max_steps=1, gripper_after="close"),)
     end, _ = run(stand_in, SlowHand(), TASK.model_copy(update={"sub_goals": goals}))
     assert "ordered a stop" in end.reason
-    assert reports(stand_in, 1) == [(1, "standing")]
+    assert reports(stand_in, 1) == [(1, "stopping")]  # and no more: these fingers never finish
+
+
+@pytest.mark.parametrize("order", [Stop("s1", 1), Pause("s1", 1)])
+def test_standing_is_said_when_the_fingers_stand_too(stand_in: Any, order: Any) -> None:
+    class Closing(WatchedArm):
+        def is_gripper_busy(self) -> bool:
+            closing = [when for name, when in self.calls if name == "grasp"]
+            return bool(closing) and time.monotonic() < closing[0] + 5 * PERIOD_S
+
+    after_first(stand_in, order, 3 * PERIOD_S)
+    if isinstance(order, Pause):
+        threading.Timer(12 * PERIOD_S, stand_in.push, [Resume("s1", 2)]).start()
+    first = SubGoal(name="a", max_steps=1, gripper_after="close")
+    goals = (first, SubGoal(name="b", max_steps=1))
+    arm = Closing()
+    run(stand_in, arm, TASK.model_copy(update={"sub_goals": goals}))
+    reports(stand_in, 2)
+    said = [(ack.arm, when) for ack, when in stand_in.reports if ack.order == 1]
+    assert [what for what, _ in said] == ["stopping", "standing"]
+    assert said[1][1] >= arm.time_of("grasp") + 5 * PERIOD_S
 
 
 def test_an_arm_whose_state_cannot_be_read_is_reported_as_unknown(stand_in: Any) -> None:
