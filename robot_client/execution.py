@@ -65,7 +65,7 @@ class Execution:
         return is_over
 
     def move_gripper(self, action: GripperAction) -> GripperAction:
-        """Move the gripper, once the session is not paused; in a dry run nothing happens.
+        """Move the gripper, once the session is neither lost nor paused; in a dry run nothing happens.
 
         Returns:
             What was asked for; "hold" where it was not allowed.
@@ -75,7 +75,7 @@ class Execution:
         if not self.may_move_gripper(action):
             return "hold"
         inquiry = self.motion.inquiry
-        while inquiry.link.client.orders.state != "running":
+        while inquiry.lost is not None or inquiry.link.client.orders.state != "running":
             with contextlib.suppress(NoPlanError):  # it says that a lost server is back: wait on
                 inquiry.wait_while_paused()
         self.motion.move_gripper(action)

@@ -164,8 +164,12 @@ class Motion:
     def _cut(self, period_s: float, orders: int) -> str | None:
         """Why the motion must not go on; None where it may. The arm holds then."""
         client = self.inquiry.link.client
-        if client.orders.obeyed != orders:
-            return "the server's operator gave an order"  # which has reached the arm already
+        if client.orders.obeyed != orders:  # which has reached the arm already
+            return (
+                "the session was lost"
+                if self.inquiry.lost
+                else "the server's operator gave an order"
+            )
         if client.silence_s() <= period_s:
             return None
         self.arm.hold()

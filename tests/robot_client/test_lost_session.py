@@ -102,3 +102,18 @@ def test_a_plan_behind_word_that_the_session_is_over_does_not_hide_it(stand_in: 
         reply = client.poll_act(2.0)
         assert isinstance(reply, ErrorReply)
         assert reply.code == "session_ended"
+
+
+def test_the_gripper_waits_for_a_session_that_was_lost_as_the_motion_ended(stand_in: Any) -> None:
+    lose_in_first_motion(stand_in, "unknown_session")
+    greeted: list[int] = []
+
+    class Noting(WatchedArm):
+        def grasp(self) -> None:
+            super().grasp()
+            greeted.append(len(stand_in.hellos))
+
+    goals = (SubGoal(name="a", max_steps=1, gripper_after="close"),)
+    end, _ = run(stand_in, Noting(), TASK.model_copy(update={"sub_goals": goals}))
+    assert end.is_complete
+    assert greeted == [2]
