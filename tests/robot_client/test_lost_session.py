@@ -108,12 +108,17 @@ def test_the_gripper_waits_for_a_session_that_was_lost_as_the_motion_ended(stand
     lose_in_first_motion(stand_in, "unknown_session")
     greeted: list[int] = []
 
-    class Noting(WatchedArm):
+    class There(WatchedArm):
+        """Is at its target when it is told to hold."""
+
+        def hold(self) -> None:
+            self.calls.append(("hold", time.monotonic()))
+
         def grasp(self) -> None:
             super().grasp()
             greeted.append(len(stand_in.hellos))
 
     goals = (SubGoal(name="a", max_steps=1, gripper_after="close"),)
-    end, _ = run(stand_in, Noting(), TASK.model_copy(update={"sub_goals": goals}))
+    end, _ = run(stand_in, There(), TASK.model_copy(update={"sub_goals": goals}))
     assert end.is_complete
     assert greeted == [2]
