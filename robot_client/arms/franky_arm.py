@@ -58,6 +58,7 @@ class FrankyArm:
         self._was_moving = True
         self._target: tuple[npt.NDArray[np.float64], float] | None = None
         self._euler_before: npt.NDArray[np.float64] | None = None
+        self._was_user_stopped = False
 
     def connect(self) -> None:
         """Connect to arm and hand.
@@ -81,7 +82,7 @@ class FrankyArm:
                 )
                 self._motion_priority = Priority.present()
             self._prepare(self._robot)
-            self._euler_before = None
+            self._euler_before, self._was_user_stopped = None, False
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the connection: {error}") from error
         if self._robot.has_errors:
@@ -118,9 +119,12 @@ class FrankyArm:
         """Start towards a flange pose [7]; takes over from a motion under way.
 
         Raises:
-            ArmError: The arm has stopped itself (contact, limits); it stays stopped.
+            ArmError: The arm has stopped itself (contact, limits), or its user stop was seen pressed
+                since it was connected or recovered; it stays where it is.
         """
         state = self._robot_state()
+        if self._was_user_stopped:
+            raise ReflexError(f"the user stop of the arm at {self._host} has been pressed.")
         start = flange_pose(state.O_T_EE.matrix, state.F_T_EE.matrix, 0.0)
         action = poses.difference(start, pose)
         factor = dynamics.fitting(action, duration_s, state, self._connected(), self._settings)
@@ -194,14 +198,18 @@ class FrankyArm:
         stop_motion(robot, self._host)
 
     def recover(self) -> None:
-        """Clear the errors after a reflex; where it only gave way there are none.
+        """Clear the errors after a reflex; where it only gave way, or was stopped, there are none.
 
         Raises:
             ArmError: They stay; the arm has to be seen to.
         """
-        gave_way = self._target is not None and not self._connected().has_errors
-        self._target = None
-        if gave_way:
+        has_reason = self._target is not None or self._was_user_stopped
+        is_well = has_reason and not self._connected().has_errors
+        self._target, self._was_user_stopped = None, False
+        self._robot_state()
+        if self._was_user_stopped:
+            raise ArmError(f"the user stop of the arm at {self._host} is still pressed; release it")
+        if is_well:
             return
         try:
             is_clear = self._connected().recover_from_errors()
@@ -229,12 +237,14 @@ class FrankyArm:
     def _robot_state(self) -> franky.RobotState:
         try:
             with self._reading:
-                return self._connected().state
+                state = self._connected().state
         except FRANKY_ERRORS as error:
             raise ArmError(
                 f"the arm at {self._host} was lost: {error}. Look at it, check power, cable and "
                 "FCI, then run again."
             ) from error
+        self._was_user_stopped |= state.robot_mode == franky.RobotMode.UserStopped
+        return state
 
     def _check_errors(self) -> None:
         """Raise `ReflexError` where the arm reports errors: a motion under way tells nobody else of its end."""

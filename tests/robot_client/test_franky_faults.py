@@ -43,6 +43,7 @@ class ScriptedRobot:
         self.has_errors = False
         self.is_in_control = True
         self.recovers = True
+        self.mode = franky.RobotMode.Idle
         limit = SimpleNamespace(get=lambda: 1.0)
         for kind in ("translation", "rotation"):
             for order in ("velocity", "acceleration", "jerk"):
@@ -58,6 +59,7 @@ class ScriptedRobot:
             O_ddP_EE_c=still,
             q=np.zeros(7),
             current_errors="[cartesian_reflex]",
+            robot_mode=self.mode,
         )
 
     def move(self, motion: Any, asynchronous: bool) -> None:
@@ -210,6 +212,26 @@ def test_a_stop_reaches_the_hand_also_where_the_arm_does_not_take_it(robot: Scri
     with pytest.raises(ArmError):
         arm.stop()
     assert hand.halts == 2
+
+
+def test_after_a_user_stop_nothing_moves_without_consent_though_it_was_released(
+    arm: FrankyArm, robot: ScriptedRobot
+) -> None:
+    robot.mode = franky.RobotMode.UserStopped
+    arm.state()  # looking goes on: somebody may be guiding the arm
+    arm.is_moving()
+    robot.mode = franky.RobotMode.Idle
+    for _ in range(2):
+        with pytest.raises(ReflexError, match="user stop"):
+            arm.move_to(POSE, 1.0)
+    assert robot.moved == []
+    robot.mode = franky.RobotMode.UserStopped
+    with pytest.raises(ArmError, match="still pressed"):
+        arm.recover()
+    robot.mode = franky.RobotMode.Idle
+    arm.recover()
+    arm.move_to(POSE, 1.0)
+    assert len(robot.moved) == 1
 
 
 def test_after_a_stop_the_arm_counts_as_moving_until_it_is_seen_at_rest(arm: FrankyArm) -> None:
