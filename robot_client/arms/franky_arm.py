@@ -6,7 +6,6 @@ control period, and never exceeds the speed cap.
 """
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from robot_client.arms.frames import end_effector_matrix, flange_pose, without_j
 from robot_client.arms.franky_settings import FrankySettings
 from robot_client.arms.gripper import FRANKY_ERRORS, GripperThread
 from robot_client.arms.hand import Hand, Intent
+from robot_client.arms.knock import knock
 from robot_client.arms.priority import Priority, restored
 from robot_client.arms.stopping import stop_motion
 from robot_client.errors import ArmError, ReflexError
@@ -30,8 +30,6 @@ __all__ = ["FrankyArm", "FrankySettings"]
 
 logger = logging.getLogger(__name__)
 
-_FCI_PORT = 1337
-_CONNECT_TIMEOUT_S = 2.0
 _RESTING_RAD_S = 0.02
 _GLANCE_S = 0.03  # joints are compared over at least this time
 _SHORT_M = 0.002  # of the pose that was commanded, which has no error of tracking
@@ -67,7 +65,7 @@ class FrankyArm:
             ArmError: Nobody listens, no real-time kernel, or the arm reports errors; the message
                 says what to do.
         """
-        self._knock()
+        knock(self._host)
         realtime = (
             franky.RealtimeConfig.Enforce
             if self._settings.needs_realtime
@@ -268,16 +266,6 @@ class FrankyArm:
                 f"the arm at {self._host} gave way {100 * left_m:.1f} cm before its target, to a force of more "
                 f"than {self._settings.yield_force_n} N."
             )
-
-    def _knock(self) -> None:
-        """Fail within `_CONNECT_TIMEOUT_S`; libfranka itself would wait for the system's limit."""
-        try:
-            socket.create_connection((self._host, _FCI_PORT), _CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            raise ArmError(
-                f"no arm answers at {self._host}:{_FCI_PORT} ({error}). Check the address, and in "
-                "Desk unlock the joints and activate FCI; for the simulator start it first."
-            ) from error
 
     def _start(self, motion: Callable[[], franky.Motion]) -> None:
         """Start a new `motion`, where need be from rest.
