@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from robot_client.arms import dynamics
 from robot_client.arms.arm import ArmState
+from robot_client.arms.contact import YieldingMotion, yielding
 from robot_client.arms.frames import end_effector_matrix, flange_pose, without_jumps
 from robot_client.arms.franky_settings import FrankySettings
 from robot_client.arms.gripper import FRANKY_ERRORS, GripperThread
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 _RESTING_RAD_S = 0.02
 _GLANCE_S = 0.03  # joints are compared over at least this time
-_SHORT_M = 0.002  # of the pose that was commanded, which has no error of tracking
-_UNDER_WAY_S = 0.25  # after which a motion that was begun is one, or is over
 
 
 class FrankyArm:
@@ -54,7 +53,7 @@ class FrankyArm:
         self._reading = threading.Lock()  # the film reads the state beside the loop
         self._joints_before: tuple[npt.NDArray[np.float64], float] | None = None
         self._was_moving = True
-        self._target: tuple[npt.NDArray[np.float64], float] | None = None
+        self._yielding: YieldingMotion | None = None
         self._euler_before: npt.NDArray[np.float64] | None = None
         self._was_user_stopped = False
 
@@ -127,17 +126,18 @@ class FrankyArm:
         action = poses.difference(start, pose)
         factor = dynamics.fitting(action, duration_s, state, self._connected(), self._settings)
         target = franky.Affine(end_effector_matrix(pose, state.F_T_EE.matrix))
+        force_n = self._settings.yield_force_n
 
         def motion() -> franky.Motion:
             straight = franky.CartesianMotion(
                 franky.CartesianState(franky.RobotPose(target)), relative_dynamics_factor=factor
             )
-            if self._settings.yield_force_n is not None:
-                straight.add_reaction(_yielding(self._settings.yield_force_n))
+            if force_n is not None:
+                straight.add_reaction(yielding(force_n))
             return straight
 
         self._start(motion)
-        self._target = target.matrix, time.monotonic()
+        self._yielding = None if force_n is None else YieldingMotion(target.matrix, force_n)
 
     def is_moving(self) -> bool:
         """Whether any joint turned faster than `_RESTING_RAD_S` between this call and the last.
@@ -174,7 +174,7 @@ class FrankyArm:
 
     def hold(self) -> None:
         """Slow down to rest within the dynamics limits."""
-        self._joints_before, self._was_moving, self._target = None, True, None
+        self._joints_before, self._was_moving, self._yielding = None, True, None
         if self._connected().is_in_control:
             self._start(franky.CartesianStopMotion)
 
@@ -192,7 +192,7 @@ class FrankyArm:
             self._gripper.halt()
 
     def _end_motion(self, robot: franky.Robot) -> None:
-        self._joints_before, self._was_moving, self._target = None, True, None
+        self._joints_before, self._was_moving, self._yielding = None, True, None
         stop_motion(robot, self._host)
 
     def recover(self) -> None:
@@ -201,9 +201,9 @@ class FrankyArm:
         Raises:
             ArmError: They stay; the arm has to be seen to.
         """
-        has_reason = self._target is not None or self._was_user_stopped
+        has_reason = self._yielding is not None or self._was_user_stopped
         is_well = has_reason and not self._connected().has_errors
-        self._target, self._was_user_stopped = None, False
+        self._yielding, self._was_user_stopped = None, False
         self._robot_state()
         if self._was_user_stopped:
             raise ArmError(f"the user stop of the arm at {self._host} is still pressed; release it")
@@ -253,19 +253,9 @@ class FrankyArm:
             raise ReflexError(f"the arm at {self._host} stopped itself: {state.current_errors}.")
 
     def _check_arrival(self) -> None:
-        """Raise `ReflexError` where a motion has ended by itself on its way: franky tells nobody of a reaction.
-
-        By the pose that the arm was told to have, so that an arm that something leans on has arrived.
-        """
-        if self._target is None or self._connected().is_in_control:
-            return
-        target, started = self._target
-        left_m = float(np.linalg.norm((self._robot_state().O_T_EE_d.matrix - target)[:3, 3]))
-        if left_m > _SHORT_M and time.monotonic() - started > _UNDER_WAY_S:
-            raise ReflexError(
-                f"the arm at {self._host} gave way {100 * left_m:.1f} cm before its target, to a force of more "
-                f"than {self._settings.yield_force_n} N."
-            )
+        """Raise `ReflexError` where a motion has ended by itself on its way."""
+        if self._yielding is not None and not self._connected().is_in_control:
+            self._yielding.check_arrival(self._robot_state().O_T_EE_d.matrix)
 
     def _start(self, motion: Callable[[], franky.Motion]) -> None:
         """Start a new `motion`, where need be from rest.
@@ -293,14 +283,3 @@ class FrankyArm:
             raise ReflexError(f"the arm at {self._host} stopped itself: {error}.") from error
         except FRANKY_ERRORS as error:
             raise ArmError(f"the arm at {self._host} refused the motion: {error}") from error
-
-
-def _yielding(force_n: float) -> franky.Reaction:
-    """End a motion softly, within the arm's own millisecond, when it meets a force."""
-    return franky.Reaction(_pushed(force_n), franky.CartesianStopMotion())
-
-
-def _pushed(force_n: float) -> franky.Condition:
-    """Whether something pushes against the hand with more than a force."""
-    force = franky.Measure.FORCE_X**2 + franky.Measure.FORCE_Y**2 + franky.Measure.FORCE_Z**2
-    return force > force_n**2

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from robot_client.arms import franky_arm
+from robot_client.arms import contact
 from robot_client.arms.franky_arm import FrankyArm, FrankySettings
 from robot_client.arms.gripper import GripperThread
 from robot_client.arms.priority import Priority, restored
@@ -160,7 +160,7 @@ def test_an_arm_that_gives_way_says_so_until_somebody_has_consented(
     arm: FrankyArm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing touches the simulated arm; time stands in for the force.
-    monkeypatch.setattr(franky_arm, "_pushed", lambda _force_n: franky.Measure.REL_TIME > 0.2)
+    monkeypatch.setattr(contact, "_pushed", lambda _force_n: franky.Measure.REL_TIME > 0.2)
     start = arm.state().pose
     target = start + np.array([0.1, 0, 0, 0, 0, 0, 0])
     arm.move_to(target, 2.0)
