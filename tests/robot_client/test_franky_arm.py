@@ -1,6 +1,7 @@
 """The Franka driver against the simulated robot's real protocol, in a process of its own."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_commands_return_long_before_the_motion_ends(arm: FrankyArm) -> None:
 
 
 def threads() -> set[int]:
-    """This process's threads, franky's too."""
+    """Ids of this process's threads, franky's too."""
     return {int(thread.name) for thread in Path("/proc/self/task").iterdir()}
 
 
@@ -152,8 +153,11 @@ def test_of_all_threads_only_the_motion_s_own_is_real_time(arm: FrankyArm) -> No
     target[0] += 0.05
     arm.move_to(target, 5.0)
     assert [os.sched_getscheduler(thread) for thread in threads() - others] == [os.SCHED_FIFO]
-    assert Priority.present() == ordinary
-    assert {os.sched_getscheduler(thread) for thread in others} == {os.SCHED_OTHER}
+    found: list[Priority] = []
+    later = threading.Thread(target=lambda: found.append(Priority.present()))
+    later.start()
+    later.join()
+    assert [Priority.present(), *found] == [ordinary, ordinary]
 
 
 def test_an_arm_that_gives_way_says_so_until_somebody_has_consented(
