@@ -107,9 +107,8 @@ def pyramid(levels: int = 3, finest: int = 0, **options: Any) -> PlannerPolicy:
         options: As for `planner_server.policy.served`.
     """
     PyramidEnergy.levels, PyramidEnergy.finest = levels, finest
-    vars(batch)["Energy"] = (
-        PyramidEnergy  # a search makes its own, of the class that is named there
-    )
+    # A search makes its own, of the class that is named there.
+    vars(batch)["Energy"] = PyramidEnergy
     return served(**options)
 
 

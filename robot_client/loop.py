@@ -257,7 +257,9 @@ class ControlLoop:
             return True
         length_cm = 100 * float(np.linalg.norm(filtered.action[poses.POSITION]))
         turn_deg = float(np.degrees(np.linalg.norm(filtered.action[poses.ROTATION])))
-        what = f"move {length_cm:.1f} cm" + (f", turn {turn_deg:.0f} degrees" * (turn_deg >= 1))
+        what = f"move {length_cm:.1f} cm"
+        if turn_deg >= 1:
+            what += f", turn {turn_deg:.0f} degrees"
         answer = self._ask(f"{what} (m), look again (l), end the run (e)?", "mle")
         if answer == "e":
             record.problem = "ended by the operator"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -121,39 +121,39 @@ def reaching(results: Results) -> Grid:
 
 def methods(results: Results, condition: Condition = "seeds") -> Grid:
     """Compare the success of all methods in unseen workcells."""
-    beside = {name: _plan_times(results, name) for name in results.labels}
+    present, found = _compared(results, condition, _OVERALL)
+    rows = [
+        (results.labels[name], *shares, _plan_times(results, name))
+        for name, shares in found.items()
+    ]
+    header = ("method", *map(str, present), "plan p50, p90 (slowest task)")
     title = f"success in {CONDITION_LABELS[condition]}"
-    return _compared(results, condition, _OVERALL, title, {"plan p50, p90 (slowest task)": beside})
+    return Grid(title, header, tuple(rows), frozenset({0}) if rows else frozenset())
 
 
 def by_object(results: Results, condition: Condition = "seeds") -> Grid:
     """Compare all methods object by object: what limits one object may not limit another."""
     kinds = [Kind(task, "near", each) for task in TASK_NAMES[1:] for each in SHOWN_OBJECTS]
+    present, found = _compared(results, condition, kinds)
+    rows = [(results.labels[name], *shares) for name, shares in found.items()]
     title = f"success in {CONDITION_LABELS[condition]}, by object"
-    return _compared(results, condition, kinds, title, {})
+    header = ("method", *map(str, present))
+    return Grid(title, header, tuple(rows), frozenset({0}) if rows else frozenset())
 
 
 def _compared(
-    results: Results,
-    condition: Condition,
-    kinds: Sequence[Kind],
-    title: str,
-    beside: Mapping[str, Mapping[str, str]],
-) -> Grid:
-    """Compare the success of all methods in those kinds of episodes that there are."""
+    results: Results, condition: Condition, kinds: Sequence[Kind]
+) -> tuple[list[Kind], dict[str, list[str]]]:
+    """Return which kinds of episodes there are, and the success of every method in them."""
     present = [
         kind
         for kind in kinds
         if any((row.condition, row.kind) == (condition, kind) for row in results.rows)
     ]
-    rows: list[tuple[str, ...]] = []
-    for name, label in results.labels.items():
-        found = [results.row(name, condition, kind) for kind in present]
-        if any(found):
-            more = (column[name] for column in beside.values())
-            rows.append((label, *(_success(row) for row in found), *more))
-    header = ("method", *map(str, present), *beside)
-    return Grid(title, header, tuple(rows), frozenset({0}) if rows else frozenset())
+    found = {
+        name: [results.row(name, condition, kind) for kind in present] for name in results.labels
+    }
+    return present, {name: list(map(_success, rows)) for name, rows in found.items() if any(rows)}
 
 
 def failures(results: Results) -> Grid:

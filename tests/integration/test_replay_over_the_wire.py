@@ -3,12 +3,18 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from planner_server.planning import Plan
 from planner_server.replay.__main__ import main as replay_in_process
+from planner_server.replay.local_planner import LocalPlanner
+from planner_server.served_model import load_served_model
+from planner_server.settings import Settings as ServerSettings
 from robot_client.cli import main as robot_client
 from robot_client.planner_client import ServerAddress
 from robot_client.replay.checkpoint_server import CheckpointServer
@@ -19,7 +25,7 @@ from trajectories.droid_raw_writer import write_episode
 from trajectories.episode import Episode, Provenance
 from trajectories.replay.engine import Replay
 from trajectories.replay.errors import ReplayError
-from trajectories.replay.questions import spans
+from trajectories.replay.questions import Question, spans
 from trajectories.replay.results import Settings, read_json
 
 QUICK = ["--planner", "icem", "--candidates", "20"]
@@ -244,3 +250,26 @@ def test_real_recordings_replay_with_the_shipped_model(
     assert not result.skipped
     assert not result.missing
     assert len(result.landscapes) == episodes
+
+
+def test_a_step_for_which_the_model_predicts_no_numbers_is_an_error_of_its_batch(
+    tiny_model: Path,
+) -> None:
+    model = load_served_model(ServerSettings(model=tiny_model, precision="float32"))
+    planner = LocalPlanner(model, "icem", horizon=1, deadline_ms=None, batch=2, label="l")
+    searching = planner._planner
+
+    class SecondFails:
+        def plan(self, problems: Any, budget: Any) -> list[Plan]:
+            first, second = searching.plan(problems, replace(budget, max_evaluations=8))
+            return [first, replace(second, energy=float("nan"))]
+
+    planner._planner = cast(Any, SecondFails())
+    frame, still = np.zeros((64, 64, 3), np.uint8), np.zeros((1, 7))
+    state = np.array([0.5, 0.0, 0.3, 3.0, 0.0, 0.0, 0.0])
+    asked = [
+        Question("e", span, 0.0, frame, state, frame, frame, frame, still, None, seed)
+        for seed, span in enumerate(spans(4, 1, 1)[:2])
+    ]
+    with pytest.raises(ReplayError, match="from step 0: the model predicts no numbers"):
+        list(planner.plan(iter(asked)))
